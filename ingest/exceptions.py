@@ -33,6 +33,10 @@ class IngesterFailedError(IngestError, code="ingester_failed", retryable=True):
     """A part of the ingester failed; the process ends so that its supervisor restarts it."""
 
 
+class BrokerFailedError(IngestError, code="broker_failed", retryable=True):
+    """The metrics broker forwards no more; the process ends so that its supervisor restarts it."""
+
+
 class JournalError(IngestError, code="journal_error", retryable=True):
     """A journal cannot be written or read; acknowledged events are not affected."""
 

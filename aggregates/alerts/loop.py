@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 from django.db import close_old_connections, connections
 
 from aggregates.alerts.service import deliver, record_changes
+from aggregates.services.loop_thread import LoopThread
 
 log = logging.getLogger(__name__)
 
@@ -18,18 +18,15 @@ class AlertLoop:
     """Record and send alerts every `EVERY_S` seconds. Several processes can each run one."""
 
     def __init__(self) -> None:
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+        self._loop = LoopThread("alerts", self._step)
 
     def start(self) -> None:
         """Start the thread; pending alerts are sent at once."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self, timeout_s: float = 1.0) -> None:
         """Stop after the current round; wait for it at most `timeout_s`. May be called twice."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        self._loop.stop(timeout_s)
 
     def run_once(self) -> int:
         """Run one round and return the number of messages sent. Never raises."""
@@ -40,11 +37,11 @@ class AlertLoop:
             log.exception("round of alerts failed, will try again")
             return 0
 
-    def _run(self) -> None:
+    def _step(self) -> None:
         try:
-            while not self._stopping.is_set():
-                close_old_connections()
-                self.run_once()
-                self._stopping.wait(EVERY_S)
+            close_old_connections()
+            self.run_once()
+            self._loop.stopping.wait(EVERY_S)
         finally:
-            connections.close_all()
+            if self._loop.stopping.is_set():
+                connections.close_all()

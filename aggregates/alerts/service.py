@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,28 +41,34 @@ def record_changes(now: datetime | None = None) -> int:
     lag_s = settings.ZARKOV.notify.lag_s
     noted = 0
     for aggdef, facts in suspects(now, lag_s):
-        found = conditions(facts, now, lag_s)
-        new = changes(aggdef.raised_alerts, found, aggdef.name)
-        if not new:
-            continue
-        with transaction.atomic():
-            unchanged = AggDef.objects.filter(pk=aggdef.pk, raised_alerts=aggdef.raised_alerts)
-            if not unchanged.update(raised_alerts=[kind for kind in KINDS if kind in found]):
-                continue
-            Alert.objects.bulk_create(
-                Alert(
-                    aggdef=aggdef,
-                    kind=change.kind,
-                    event=Alert.Event.RAISED if change.raised else Alert.Event.RECOVERED,
-                    text=change.text,
-                    channel=channel,
-                    not_before=now,
-                )
-                for change in new
-                for channel in senders
-            )
-        noted += len(new)
+        try:
+            noted += _record_changes(aggdef, conditions(facts, now, lag_s), senders, now)
+        except Exception:
+            log.exception("changes of an aggregate not recorded aggregate=%s", aggdef.name)
     return noted
+
+
+def _record_changes(aggdef: AggDef, found: dict[str, str], channels: Iterable[str], now: datetime) -> int:
+    new = changes(aggdef.raised_alerts, found, aggdef.name)
+    if not new:
+        return 0
+    with transaction.atomic():
+        unchanged = AggDef.objects.filter(pk=aggdef.pk, raised_alerts=aggdef.raised_alerts)
+        if not unchanged.update(raised_alerts=[kind for kind in KINDS if kind in found]):
+            return 0
+        Alert.objects.bulk_create(
+            Alert(
+                aggdef=aggdef,
+                kind=change.kind,
+                event=Alert.Event.RAISED if change.raised else Alert.Event.RECOVERED,
+                text=change.text,
+                channel=channel,
+                not_before=now,
+            )
+            for change in new
+            for channel in channels
+        )
+    return len(new)
 
 
 def deliver(now: datetime | None = None) -> int:
@@ -100,8 +106,15 @@ def _send(alert: Alert, senders: Mapping[str, Send]) -> bool:
         return False
     try:
         send(_message(alert))
-    except AlertError as error:
-        log.warning("alert not sent alert=%s aggregate=%s error=%s", alert.uid, alert.aggdef.name, error)
+    except Exception as error:
+        known = isinstance(error, AlertError)
+        log.warning(
+            "alert not sent alert=%s aggregate=%s error=%s",
+            alert.uid,
+            alert.aggdef.name,
+            error,
+            exc_info=None if known else error,
+        )
         this.update(**_later(alert, str(error)))
         return False
     this.update(sent=timezone.now(), last_error="")

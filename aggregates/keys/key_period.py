@@ -9,6 +9,7 @@ from typing import Any
 from aggregates.clock import clamp
 from aggregates.period import Pair
 from aggregates.task import Task
+from mapreduce.task_error import is_of_task
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +59,18 @@ class KeyPeriods:
         try:
             found = period_of(self._task, key)
             return None if found is None else in_utc(found)
-        except Exception:  # noqa: BLE001 - code of the task can raise anything
+        except BaseException as error:
+            if not is_of_task(error):
+                raise
             return None
 
     def note_odd(self, key: Any) -> None:
         """Count `key` if the task fails on it; call it once for each key."""
         try:
             period_of(self._task, key)
-        except Exception as error:  # noqa: BLE001 - code of the task can raise anything
+        except BaseException as error:
+            if not is_of_task(error):
+                raise
             self.odd_count += 1
             if len(self.odd_keys) < MOST_NAMED:
                 self.odd_keys.append(f"{key!r:.100} ({type(error).__name__}: {error!s:.100})")

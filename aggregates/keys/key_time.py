@@ -20,6 +20,7 @@ from aggregates.keys.period_length import Step, known, months, of_months, of_sec
 from aggregates.period import SECONDS, Pair, Span
 from aggregates.task import Task, has_period
 from ingest.log_limit import LogLimit
+from mapreduce.task_error import is_of_task
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,10 @@ def _spans(task: Task, keys: Iterable[Any]) -> Iterator[Pair]:
     for key in keys:
         try:
             span = period_of(task, key)
-        except Exception:  # noqa: BLE001 - code of the task can raise anything; a rebuild names these keys
-            continue
+        except BaseException as error:
+            if not is_of_task(error):
+                raise
+            continue  # a rebuild names these keys
         if span is not None and (isinstance(span, Span) or not is_empty(span)):
             yield span
 

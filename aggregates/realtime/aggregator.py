@@ -62,7 +62,7 @@ class RefreshEnded:
 
     name: str
     outcome: Outcome | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Aggregator:
@@ -107,7 +107,11 @@ class Aggregator:
         if not self._started:
             self.start()
         while not stopped():
-            self.step(time.monotonic())
+            try:
+                self.step(time.monotonic())
+            except Exception:
+                log.exception("turn failed, the next one follows")
+                time.sleep(TICK_S)
         self.stop()
 
     def stop(self) -> bool:
@@ -122,7 +126,7 @@ class Aggregator:
         self._pool.shutdown(wait=False, cancel_futures=True)
         _, still_running = futures.wait(list(self._under_way), STOP_WITHIN_S)
         while not self._messages.empty():
-            self._handle(self._messages.get(), time.monotonic())
+            self._handle_safely(self._messages.get())
         with pymongo.timeout(RECORD_WITHIN_S):
             for name in list(self._unrecorded):
                 self._record(name)
@@ -162,7 +166,7 @@ class Aggregator:
         except queue.Empty:
             return
         while True:
-            self._handle(message, time.monotonic())
+            self._handle_safely(message)
             if self._messages.empty():
                 return
             message = self._messages.get()
@@ -188,6 +192,14 @@ class Aggregator:
         targets = [_target(aggdef) for aggdef in found.values()]
         self._inputs = {each.name: each.inputs for each in targets if each.inputs}
         self._refresh_scheduler.define(targets)
+
+    def _handle_safely(self, message: EventsReadable | InputsCompared | RefreshEnded) -> None:
+        try:
+            self._handle(message, time.monotonic())
+        except Exception:
+            log.exception("message not handled message=%.200r", message)
+            if isinstance(message, RefreshEnded):
+                self._refresh_scheduler.failed(message.name, time.monotonic())
 
     def _handle(self, message: EventsReadable | InputsCompared | RefreshEnded, now: float) -> None:
         if isinstance(message, EventsReadable):
@@ -244,12 +256,12 @@ class Aggregator:
         try:
             outcome = make_current(self._connections.run_context, aggdef.definition())
             self._messages.put(RefreshEnded(aggdef.name, outcome))
-        except Exception as error:  # noqa: BLE001 - a loop's edge: recorded in the AggDef, logged once by the loop
+        except BaseException as error:  # noqa: BLE001 - a loop's edge: recorded in the AggDef, logged once by the loop
             self._messages.put(RefreshEnded(aggdef.name, error=error))
             if not isinstance(error, LeaseHeldError | LeaseLostError):
                 self._record_failure(aggdef, error)
 
-    def _record_failure(self, aggdef: AggDef, error: Exception) -> None:
+    def _record_failure(self, aggdef: AggDef, error: BaseException) -> None:
         try:
             close_old_connections()
             record_realtime_failure(aggdef, error)
@@ -273,7 +285,9 @@ class Aggregator:
 def _target(aggdef: AggDef) -> RefreshTarget:
     try:
         definition = aggdef.definition()
-    except AggregateError:
+    except Exception as error:  # noqa: BLE001 - whatever it is: the refresh reports it, and the others are defined
+        if not isinstance(error, AggregateError):
+            log.warning("definition not read aggregate=%s error=%r", aggdef.name, error)
         return RefreshTarget(aggdef.name, version=aggdef.changed)
     inputs = frozenset(name.removeprefix("zagg.") for name in definition.inputs if definition.kind == "aggregate")
     return RefreshTarget(aggdef.name, definition.kind, inputs, aggdef.changed)  # type: ignore[arg-type]

@@ -96,5 +96,9 @@ class LeaseRenewer:
         try:
             if not self._renew_in_store(held_lease.lease, self._lease_s):
                 held_lease.lost = True
-        except PyMongoError as error:
-            log.warning("lease not renewed, will try again aggregate=zagg.%s error=%s", held_lease.lease.name, error)
+        except Exception as error:
+            known = isinstance(error, PyMongoError)
+            log.warning(
+                "lease not renewed, will try again aggregate=zagg.%s error=%s",
+                held_lease.lease.name, error, exc_info=None if known else error,
+            )  # fmt: skip

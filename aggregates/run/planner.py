@@ -16,6 +16,7 @@ from aggregates.task import BasicCall, MapReduceCall, Task, TaskContext, bind
 from aggregates.task_code.code_version import source_versions, task_version
 from aggregates.task_code.registry import allowed_module, function_name, resolve
 from mapreduce.job.spec import ANY_LABEL, JobSpec, Output, Source
+from mapreduce.task_error import described, is_of_task
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,10 @@ def make_plan(
         task.run(planner, full)
     except TaskError:
         raise
-    except Exception as error:
-        raise TaskError(
-            f"task {definition.task_name} fails to start its jobs: {type(error).__name__}: {error}"
-        ) from error
+    except BaseException as error:
+        if not is_of_task(error):
+            raise
+        raise TaskError(f"task {definition.task_name} fails to start its jobs: {described(error)}") from error
     jobs = planner.jobs()
     if not jobs:
         raise TaskError(f"task {definition.task_name} starts no job: call start_mr or start_xmr in _start_jobs")

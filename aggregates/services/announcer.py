@@ -30,12 +30,12 @@ class Announcer:
     def announce(self, outcome: Outcome) -> None:
         """Announce one outcome; neither blocks nor raises if the ingester is down."""
         through = outcome.through if isinstance(outcome.through, int) else 0
-        message = agg_complete(outcome.name, through, outcome.counts.docs_in)
         try:
+            message = agg_complete(outcome.name, through, outcome.counts.docs_in)
             socket = self._connect()
             if socket is not None:
                 socket.send(message, zmq.NOBLOCK)
-        except zmq.ZMQError as error:
+        except Exception as error:  # noqa: BLE001 - a notice is only a hint and can be lost
             log.debug("agg_complete not sent aggregate=%s error=%s", outcome.name, error)
             self.close()  # ZeroMQ does not reconnect after its keys were refused; the next outcome does
 

@@ -19,6 +19,10 @@ from aggregates.run.position import Position
 from aggregates.run.watermark import IdRange
 from mapreduce.engine.engine_status import JobListing, list_jobs
 from mapreduce.exceptions import MapReduceError
+from mapreduce.task_error import sendable_text
+
+ERROR_CHARACTERS = 2_000
+TRACEBACK_CHARACTERS = 20_000
 
 
 def position_fields(position: Position) -> dict[str, Any]:
@@ -60,35 +64,40 @@ def code_version(aggdef: AggDef) -> str:
         return ""
 
 
-def record_failure(aggdef: AggDef, error: Exception, traceback: str = "", position: Position | None = None) -> None:
+def storable(text: str, most: int) -> str:
+    """Return at most `most` characters of the text of an error, with what no database takes escaped."""
+    return sendable_text(text[:most], most).replace("\0", "\\x00")
+
+
+def record_failure(aggdef: AggDef, error: BaseException, traceback: str = "", position: Position | None = None) -> None:
     """Record in the AggDef that a run failed, and why."""
     fields: dict[str, Any] = {} if position is None else position_fields(position)
     blocked = position is not None and position.blocked
     fields |= {
         "state": AggDef.State.FULL_DUE if blocked else AggDef.State.FAILING,
-        "last_error": str(error)[:2000],
-        "last_traceback": traceback[:20_000],
+        "last_error": storable(str(error), ERROR_CHARACTERS),
+        "last_traceback": storable(traceback, TRACEBACK_CHARACTERS),
         "last_run": timezone.now(),
     }
     AggDef.objects.filter(pk=aggdef.pk).update(failures=F("failures") + 1, **fields)
     aggdef.refresh_from_db()
 
 
-def trace_of(error: Exception) -> str:
+def trace_of(error: BaseException) -> str:
     """Return the worker's traceback of a failed job, "" for any other known error, else the error's own traceback."""
     if isinstance(error, AggregateError | MapReduceError):
         return str(getattr(error, "traceback", "") or "")
     return "".join(tracebacks.format_exception(error))
 
 
-def record_realtime_failure(aggdef: AggDef, error: Exception) -> None:
+def record_realtime_failure(aggdef: AggDef, error: BaseException) -> None:
     """Record a failed refresh; a repeated failure is counted in the same row of the history."""
     position, trace = None, trace_of(error)
     with contextlib.suppress(PyMongoError):
         position = process_connections().run_context.position_store.find_by_aggdef(aggdef.name)
     record_failure(aggdef, error, trace, position)
     now = timezone.now()
-    text = str(error)[:2000]
+    text = storable(str(error), ERROR_CHARACTERS)
     last = Run.objects.filter(aggdef=aggdef, origin=Run.Origin.REALTIME).order_by("-pk").first()
     if last is not None and last.state == Run.State.ERROR and last.error == text:
         Run.objects.filter(pk=last.pk).update(finished=now, refreshes=F("refreshes") + 1)
@@ -102,7 +111,7 @@ def record_realtime_failure(aggdef: AggDef, error: Exception) -> None:
         finished=now,
         refreshes=1,
         error=text,
-        traceback=trace[:20_000],
+        traceback=storable(trace, TRACEBACK_CHARACTERS),
         code=code_version(aggdef),
     )
 

@@ -28,7 +28,15 @@ from aggregates.run.outcome import Outcome
 from aggregates.run.verify import Comparison, verify
 from aggregates.services import announcer
 from aggregates.services.define import clear
-from aggregates.services.history import code_version, copy_position, record_failure, trace_of
+from aggregates.services.history import (
+    ERROR_CHARACTERS,
+    TRACEBACK_CHARACTERS,
+    code_version,
+    copy_position,
+    record_failure,
+    storable,
+    trace_of,
+)
 from aggregates.services.request import new_run
 from aggregates.task_code.registry import resolve
 
@@ -179,8 +187,8 @@ def _finish_failed(run: Run, holder: str, error: Exception, cpu_s: float) -> Non
     fields = {
         "state": Run.State.CANCELLED if cancelled else Run.State.ERROR,
         "cpu_s": cpu_s,
-        "error": str(error)[:2000],
-        "traceback": trace[:20_000],
+        "error": storable(str(error), ERROR_CHARACTERS),
+        "traceback": storable(trace, TRACEBACK_CHARACTERS),
         "code": code_version(run.aggdef),
     }
     _store(run, holder, fields)

@@ -20,6 +20,7 @@ from typing import Any
 
 from aggregates.exceptions import TaskError
 from aggregates.task_code.used_code import WHOLE_MODULE, ModuleSource, UsedCode, find_used_code, parse
+from mapreduce.task_error import described, is_of_task
 
 _VERSION = "__zarkov_code_version__"  # the engine sets the same attribute
 _FRAMEWORK = frozenset({"aggregates.task", "aggregates.period", "aggregates.clock"})
@@ -66,8 +67,10 @@ def module_version(name: str) -> str:
             _reload_changed(name)
         except TaskError:
             raise
-        except Exception as error:
-            raise TaskError(f"module {name} fails to import: {type(error).__name__}: {error}") from error
+        except BaseException as error:
+            if not is_of_task(error):
+                raise
+            raise TaskError(f"module {name} fails to import: {described(error)}") from error
         return _hash(path)
 
 

@@ -9,6 +9,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from aggregates.services.loop_thread import loop_faults
 from aggregates.web.auth.access import rights_of
 from aggregates.web.metrics import request_metrics
 from aggregates.web.metrics.system_metrics import SystemCollector
@@ -28,11 +29,13 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """Answer 200 if MongoDB, Django's database and the ingester behind this API respond, else 503.
 
-    `checks` shows which one does not. The ingester is not checked if none was ever started on this machine.
+    `checks` shows which one does not. The ingester is not checked if none was ever started on this machine; the loops
+    of this process, such as the one that receives notices, are checked once they run.
     """
     checks = {"mongodb": _check(_ping_mongodb), "database": _check(connection.ensure_connection)}
     if address := settings.ZARKOV.running_address("ack_bind_address"):
         checks["ingester"] = _check(lambda: _probe_ingester(address))
+    checks |= {name: fault or "ok" for name, fault in loop_faults().items()}
     ready = all(result == "ok" for result in checks.values())
     return json_response({"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503)
 

@@ -7,6 +7,7 @@ this backend alone, which sees the gap in the sequence numbers. Messages are for
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import struct
@@ -17,7 +18,7 @@ from typing import Any
 
 import zmq
 
-from ..exceptions import BindError
+from ..exceptions import BindError, BrokerFailedError
 from ..transport.address import allow_ipv6
 from ..transport.kernel_socket import limit_segments
 from ..transport.socket_drain import read_all, receive_some
@@ -93,7 +94,7 @@ class Broker:
     def run(self, stop: Any) -> None:
         """Forward until `stop.is_set()`, which is checked when the descriptor `stop.fileno()` is readable.
 
-        What publishers have sent by then is forwarded too.
+        What publishers have sent by then is forwarded too. Raise `BrokerFailedError` if forwarding has ended before.
         """
         proxy = threading.Thread(target=self._forward, name="broker-proxy", daemon=True)
         proxy.start()
@@ -110,8 +111,11 @@ class Broker:
         finally:
             if self._own is not None:
                 self._own.close()
-            self._control.send(b"TERMINATE")
+            with contextlib.suppress(zmq.Again):  # the proxy has ended
+                self._control.send(b"TERMINATE", zmq.NOBLOCK)
             proxy.join()
+        if not stop.is_set():
+            raise BrokerFailedError("the metrics broker forwards no more: its proxy has ended, see the log")
 
     def _forward(self) -> None:
         # Signals are for the main thread: here one would restart the proxy, and its counts at 0.
@@ -135,7 +139,8 @@ class Broker:
 
     def _update_totals(self) -> None:
         """Get the proxy's counts; log and publish them when they are due."""
-        self._control.send(b"STATISTICS")
+        with contextlib.suppress(zmq.Again):  # the proxy has ended, which the caller sees
+            self._control.send(b"STATISTICS", zmq.NOBLOCK)
         if not self._control.poll(ANSWER_MS):
             log.warning("proxy does not report its counts")
             return

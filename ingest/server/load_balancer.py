@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 import zmq
 
+from ingest.exceptions import IngesterFailedError
 from ingest.server.child_health import ChildHealth
 from ingest.server.leftover_journal import LeftoverJournal
 from ingest.server.push_reader import PUSH_READERS, end_mark
@@ -136,7 +137,12 @@ class LoadBalancer:
         """Keep the children running until `stop` is requested, then close everything."""
         while not stop.wait(CHECK_EVERY_S):
             self.check_children()
+            self._check_relays()
         self.close()
+
+    def _check_relays(self) -> None:
+        if ended := [relay.pair.key for relay in self._relays if relay.ended]:
+            raise IngesterFailedError(f"the load balancer passes nothing on any more: {', '.join(ended)}; see its log")
 
     def check_children(self) -> None:
         """Start every child that is missing, at most once in `RESTART_PAUSE_S`; kill one that hangs."""

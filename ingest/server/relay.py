@@ -87,6 +87,11 @@ class Relay:
         """Start the thread, which then owns the sockets."""
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        """Return whether the thread has ended, which it does by itself only after an error."""
+        return not self._thread.is_alive()
+
     def request_end(self) -> None:
         """Let the thread pass on what is on its way, then send the end mark until `stop`. Return at once."""
         with contextlib.suppress(zmq.ZMQError):

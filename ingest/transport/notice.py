@@ -40,7 +40,7 @@ def agg_complete(name: str, through: int, docs: int) -> bytes:
 
 
 class Subscription:
-    """A subscriber's socket, for one thread or greenlet."""
+    """A subscriber's socket, for one thread or greenlet. Raise `zmq.ZMQError` for an address that cannot be used."""
 
     def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
         self._address, self._keys = address, keys
@@ -55,7 +55,11 @@ class Subscription:
         self._handshake = Handshake(self._socket, with_keys=self._keys is not None)
         self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER_COUNT)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self._socket.connect(self._address)
+        try:
+            self._socket.connect(self._address)
+        except zmq.ZMQError:
+            self.close()
+            raise
 
     def receive(self, timeout_s: float | None = None) -> Notice | None:
         """Return the next notice; None if none arrives within `timeout_s`.

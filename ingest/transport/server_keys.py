@@ -111,7 +111,11 @@ class Authenticator:
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Return whether the owner of a public key, in Z85, may connect. Called by pyzmq."""
-        known = key.decode() in allowed_senders(self._keys.clients)
+        try:
+            known = key.decode() in allowed_senders(self._keys.clients)
+        except Exception:  # pyzmq's thread would end, and nobody could connect any more
+            log.exception("sender refused: the key files cannot be read folder=%s", self._keys.clients)
+            return False
         if not known:
             self._log_refusal(key.decode())
         return known

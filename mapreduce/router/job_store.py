@@ -107,9 +107,12 @@ class JobStore:
     def _run(self) -> None:
         while (asked := self._next()) is not None:
             operation, found, insist = asked
-            self._queue_answer(found, self._execute(operation, insist))
-            if self._away is not None:
-                self._answer_pending(self._away)
+            try:
+                self._queue_answer(found, self._execute(operation, insist))
+                if self._away is not None:
+                    self._answer_pending(self._away)
+            except Exception:
+                log.exception("an operation on job records failed, the next one follows")
         self._disconnect()
 
     def _next(self) -> tuple[Operation, Found | None, bool] | None:

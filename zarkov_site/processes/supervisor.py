@@ -187,7 +187,19 @@ class Supervisor:
         child.started = time.monotonic()
         child.launched, child.stopping = True, False
         child.last_lines.clear()
-        threading.Thread(target=process.run, args=(self._events,), name=child.part.name, daemon=True).start()
+        threading.Thread(target=self._run, args=(process,), name=child.part.name, daemon=True).start()
+
+    def _run(self, process: Process) -> None:
+        """Run a child process in its thread. One that cannot be started, or read, counts as ended."""
+        try:
+            process.run(self._events)
+        except Exception as error:  # noqa: BLE001 - without a message the part would never be restarted
+            if process._child is not None:
+                _kill(process._child.pid)
+            now = datetime.datetime.now()  # noqa: DTZ005 - as honcho's own messages
+            text = f"cannot be run: {error}".encode()
+            self._events.put(Message("line", text, now, process.name, process.colour))
+            self._events.put(Message("stop", {"returncode": os.EX_OSERR}, now, process.name, process.colour))
 
     def _handle(self, message: Message) -> None:
         child = self._children[message.name]
@@ -211,11 +223,12 @@ class Supervisor:
     def _append_to_log(self, name: str, text: str) -> None:
         """Append a line to a part's log file, which is renamed to `.1` when it reaches `LOG_BYTES`."""
         log = self._log(name)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
-            full = file.tell() > LOG_BYTES
-        if full:
-            log.replace(log.with_suffix(".log.1"))
+        with contextlib.suppress(OSError):  # a full disk costs lines of logs, and does not end what runs
+            with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text + "\n")
+                full = file.tell() > LOG_BYTES
+            if full:
+                log.replace(log.with_suffix(".log.1"))
 
     def _log(self, name: str) -> Path:
         return self._folder.log / f"{name}.log"

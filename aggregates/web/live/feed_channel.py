@@ -108,12 +108,14 @@ class FeedChannel:
             return self._version, [self._whole] if self._whole is not None else []
 
     def _run(self) -> None:
-        while not self.closed:
-            self._wake.clear()
-            self._read()
-            self.closed = self.closed or self._await_change()
-        self._on_close(self)
-        self.stop()
+        try:
+            while not self.closed:
+                self._wake.clear()
+                self._read()
+                self.closed = self.closed or self._await_change()
+        finally:  # whatever ended it: viewers get another channel when they reconnect
+            self._on_close(self)
+            self.stop()
 
     def _await_change(self) -> bool:
         """Wait until it is time to read again. Return True if the channel must end instead."""
@@ -141,6 +143,9 @@ class FeedChannel:
         try:
             self._stamp = self.feed.stamp()
             state = self.feed.read()
+            # After an error all viewers get the whole state, changed or not, so that they know it is current again.
+            known = self._version > 0 and self.error is None
+            message = self.feed.change(self._state, state) if known else self.feed.whole(state)
         except WebError as error:
             self._record_error(error)
             return
@@ -151,9 +156,6 @@ class FeedChannel:
         finally:
             self.reads += 1
             self._read_at = time.monotonic()
-        # After an error all viewers get the whole state, changed or not, so that they know it is current again.
-        known = self._version > 0 and self.error is None
-        message = self.feed.change(self._state, state) if known else self.feed.whole(state)
         with self._lock:
             self.error = None
             if message is None:

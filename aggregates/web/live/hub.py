@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,11 @@ from collections.abc import Iterator, Mapping
 from aggregates.web.json_encoding import to_json
 from aggregates.web.live.feed import Feed, Notice, StreamMessage
 from aggregates.web.live.feed_channel import FeedChannel, SendPacing
+from ingest.log_limit import LogLimit
+
+log = logging.getLogger(__name__)
+LOG_EVERY_S = 30.0
+_log_limit = LogLimit(LOG_EVERY_S)
 
 
 class Hub:
@@ -32,7 +38,11 @@ class Hub:
     def handle_notice(self, notice: Notice) -> None:
         """Pass the notice on to every channel."""
         for channel in self.channels():
-            channel.handle_notice(notice)
+            try:
+                channel.handle_notice(notice)
+            except Exception as error:  # one feed does not keep a notice from the others
+                if _log_limit.allows(type(error).__name__):
+                    log.exception("notice not handled channel=%s notice=%.200r", channel.uid, notice)
 
     def channel(self, feed: Feed) -> FeedChannel:
         """Return the channel of a feed, started now if there is none."""

@@ -22,7 +22,7 @@ import zmq
 
 from ingest.metrics.backend.delivery_count import DeliveryCount
 from ingest.metrics.backend.rollup import Rollup
-from ingest.metrics.exceptions import BackendError, PostponedError, WireError
+from ingest.metrics.exceptions import BackendError, PostponedError
 from ingest.metrics.wire import Batch, Measurement, topic, unpack
 from ingest.transport.address import allow_ipv6
 from ingest.transport.socket_drain import read_all, receive_some
@@ -124,8 +124,12 @@ class Backend(ABC):
                 log.info("address of the broker not known yet error=%s", error)
             return
         if address != self.address:
-            allow_ipv6(self._socket, address)
-            self._socket.connect(address)
+            try:
+                allow_ipv6(self._socket, address)
+                self._socket.connect(address)
+            except zmq.ZMQError as error:
+                log.warning("address of the broker cannot be used, will try again address=%s error=%s", address, error)
+                return
             if self.address:
                 log.info("broker moved address=%s", address)
                 with contextlib.suppress(zmq.ZMQError):
@@ -174,7 +178,7 @@ class Backend(ABC):
         """Gather one message. Count it if it is not valid; ignore it if its level is not selected."""
         try:
             item = self.parse(message)
-        except WireError as error:
+        except Exception as error:  # noqa: BLE001 - a `WireError`, or a fault of ours: no message ends the backend
             self._unreadable(error)
             return
         level = item.identity.level if isinstance(item, Batch) else item.level

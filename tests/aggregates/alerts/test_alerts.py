@@ -16,6 +16,7 @@ from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from aggregates import services
+from aggregates.alerts import service
 from aggregates.alerts.condition import FAILING, LAGGING, WRONG, AggregateFacts, changes, conditions
 from aggregates.alerts.loop import AlertLoop
 from aggregates.alerts.service import deliver, record_changes
@@ -277,3 +278,27 @@ def test_no_celery_task_sends_alerts(site):
     )
     call_command("migrate", verbosity=0)
     assert not PeriodicTask.objects.filter(task__contains="alert").exists()
+
+
+def test_an_aggregate_or_message_on_which_our_code_fails_holds_up_no_other(days, hook, monkeypatch):
+    other = services.define(name="other", task_name=TASK, realtime=True)
+    for aggdef in (days, other):
+        fail(aggdef, 2)
+    AggDef.objects.filter(name="days").update(raised_alerts=["failing", {"odd": 1}])
+    assert record_changes() == 1  # that of `other`
+    AggDef.objects.filter(name="days").update(raised_alerts=[])
+    assert record_changes() == 1
+    sound = service._message
+
+    def message(alert: Alert) -> Any:
+        if alert.aggdef.name == "days":
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        return sound(alert)
+
+    monkeypatch.setattr(service, "_message", message)
+    for _ in range(3):
+        deliver()
+    assert {call["aggregate"] for call, _ in hook.calls} == {"other"}
+    left = Alert.objects.filter(sent__isnull=True)
+    assert {alert.aggdef.name for alert in left} == {"days"}
+    assert all("surrogates" in alert.last_error for alert in left)

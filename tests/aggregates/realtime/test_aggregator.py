@@ -16,7 +16,7 @@ from django.core.management import call_command
 from aggregates import services
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import ProcessConnections, process_connections
-from aggregates.realtime.aggregator import Aggregator
+from aggregates.realtime.aggregator import Aggregator, EventsReadable, RefreshEnded
 from aggregates.run.outcome import Outcome
 from ingest.transport.notice import committed
 from tests.support.aggregates.definitions import values
@@ -215,3 +215,35 @@ def test_stop_needs_no_answer_from_a_mongod_that_hangs(site, tmp_path: Path):
         assert not stopping.is_alive()
     finally:
         server.close()
+
+
+def test_a_task_that_ends_its_interpreter_is_shown_as_failing_and_stops_no_other(running, producer, database):
+    services.define(name="good", task_name=TASK, realtime=True)
+    services.define(name="ending", task_name="tests.support.aggregates.tasks.Ending", realtime=True)
+    producer.send(event())
+    ending = eventually(lambda: AggDef.objects.filter(name="ending", failures__gt=1).first())
+    assert "SystemExit" in ending.last_error
+    producer.send(event())
+    eventually(lambda: values(database, "good") == {"p/2011-07-01": 2})
+
+
+def test_a_message_or_definition_on_which_our_code_fails_stops_no_aggregate(running, producer, database, monkeypatch):
+    services.define(name="odd", task_name=TASK, realtime=True)
+    AggDef.objects.filter(name="odd").update(filter=["no mapping"], inputs={"no": "list"})
+    services.define(name="good", task_name=TASK, realtime=True)
+    running._messages.put(EventsReadable(None))  # type: ignore[arg-type]
+    running._messages.put(RefreshEnded("good", Outcome))  # type: ignore[arg-type]
+    producer.send(event())
+    eventually(lambda: values(database, "good") == {"p/2011-07-01": 1})
+    step, failures = running.step, []
+
+    def fail(now: float) -> None:
+        if len(failures) < 3:
+            failures.append(now)
+            raise TypeError("a fault of ours")
+        step(now)
+
+    monkeypatch.setattr(running, "step", fail)
+    producer.send(event())
+    eventually(lambda: values(database, "good") == {"p/2011-07-01": 2})
+    assert len(failures) == 3

@@ -10,6 +10,7 @@ from aggregates.exceptions import LeaseHeldError, LeaseLostError
 from aggregates.run import failpoint
 from aggregates.run.incremental import plan_range, refresh
 from aggregates.run.inputs import readable_input
+from aggregates.run.lease import Lease, LeaseRenewer
 from aggregates.run.lease_holder import this_thread
 from aggregates.run.position_store import PositionStore, PositionUpdate
 from tests.support.aggregates.definitions import define, values
@@ -184,3 +185,18 @@ def test_a_full_run_queues_for_the_lease_of_incremental_runs(run_context, produc
     assert got.wait(60)
     waiting.join(60)
     position_store.release(position_store.acquire("countbyday", "live")[0])
+
+
+def test_no_error_ends_the_renewal_of_leases():
+    renewed = []
+
+    def renew(lease: Lease, lease_s: float) -> bool:
+        renewed.append(lease.name)
+        if len(renewed) < 3:
+            raise TypeError("a fault of ours")
+        return True
+
+    held = Lease("days", "live", 1, this_thread())
+    with LeaseRenewer(renew, lease_s=0.03).renewing(held) as lease:
+        eventually(lambda: len(renewed) > 3)
+    assert not lease.lost

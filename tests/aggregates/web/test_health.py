@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from aggregates.models import AggDef, Run
 from aggregates.services import define
+from aggregates.services.loop_thread import LoopThread
 from aggregates.web import mongo
 from aggregates.web.metrics import system_metrics
 from ingest.store.ingester_report import report
@@ -215,3 +216,20 @@ def test_the_workers_of_a_server_share_counts_and_the_queue_is_measured(server: 
     """)
     found = numbers(server.request("metrics")[2].decode())
     assert found["zarkov_celery_queue_messages", "celery"] == 2
+
+
+def test_readiness_includes_the_loops_of_the_process(
+    open_site: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise TypeError("unhashable")
+
+    loop = LoopThread("notice-listener", fail)
+    loop.start()
+    try:
+        eventually(lambda: loop.fault)
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["checks"]["notice-listener"]) == (503, "TypeError")
+    finally:
+        loop.stop(5.0)
+    assert client.get("/readyz").status_code == 200

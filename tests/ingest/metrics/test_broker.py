@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import zmq
 
-from ingest.exceptions import BindError
+from ingest.exceptions import BindError, BrokerFailedError
+from ingest.management.stop_signal import StopSignal
 from ingest.metrics.broker import Broker
 from ingest.metrics.wire import Batch, unpack
 from tests.support.ingest.metrics import ANYWHERE, Listener, RunningBroker
@@ -121,3 +122,13 @@ def test_a_port_in_use_is_named(broker: RunningBroker) -> None:
     other = Broker(broker.publishers, ANYWHERE)
     with pytest.raises(BindError, match=broker.publishers):
         other.start()
+
+
+def test_a_broker_whose_proxy_has_ended_says_so_instead_of_waiting_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Broker, "_forward", lambda self: None)
+    broker, stop = Broker(ANYWHERE, ANYWHERE), StopSignal()
+    broker.start()
+    with pytest.raises(BrokerFailedError, match="forwards no more"):
+        broker.run(stop)
+    broker.close()
+    stop.close()

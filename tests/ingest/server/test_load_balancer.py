@@ -22,11 +22,11 @@ from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
 from ingest.client.health_probe import receiver_fault
-from ingest.exceptions import BindError
+from ingest.exceptions import BindError, IngesterFailedError
 from ingest.journal.journal import journal_folders
 from ingest.server.child_health import ChildHealth
 from ingest.server.load_balancer import LoadBalancer, child_addresses
-from ingest.server.relay import SOCKET_PAIRS
+from ingest.server.relay import SOCKET_PAIRS, Relay
 from ingest.settings import IngestSettings, JournalSettings
 from ingest.transport.notice import Subscription
 from ingest.wire.ack_request import read_request
@@ -378,3 +378,13 @@ def test_a_stopped_child_is_replaced_and_its_acknowledged_events_are_stored_once
     eventually(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, what="it is killed")
     eventually(lambda: database["event"].count_documents({}) == 200)
     eventually(lambda: len(balanced.children()) == 2)
+
+
+def test_a_load_balancer_whose_relay_has_ended_ends_with_an_error(
+    balancer_of_fake_children: LoadBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+    balancer_of_fake_children.wait_until_ready(never)
+    monkeypatch.setattr(Relay, "ended", True)
+    with pytest.raises(IngesterFailedError, match="passes nothing on any more: bson_bind_address"):
+        balancer_of_fake_children.run(never)

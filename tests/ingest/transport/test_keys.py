@@ -21,6 +21,7 @@ from pymongo.database import Database
 from ingest.client import AcknowledgedClient, ClientKeys, ZarkovClient
 from ingest.exceptions import DeliveryError, KeyFileError, QueueFullError
 from ingest.settings import IngestSettings
+from ingest.transport import server_keys
 from ingest.transport.client_keys import as_client
 from ingest.transport.notice import Subscription
 from ingest.transport.server_keys import allowed_senders, load_server_keys, make_client_keys, make_server_keys
@@ -338,3 +339,22 @@ def test_keys_of_the_engine_and_of_the_ingester_are_separate(tmp_path: Path) -> 
         assert renewed is not None
         assert renewed != own
         assert renewed.server == server.public
+
+
+def test_key_files_that_make_our_code_fail_refuse_a_sender_and_leave_the_receiver_working(
+    with_keys: RunningIngester, ring: KeyRing, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> dict[str, str]:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(server_keys, "allowed_senders", fail)
+        with (
+            AcknowledgedClient(
+                with_keys.address("ack"), keys=ring.client("early"), connect_timeout_s=20, timeout_s=20
+            ) as client,
+            pytest.raises(DeliveryError, match="keys"),
+        ):
+            client.event("early", {})
+    push_json(with_keys.address("json"), ring.client("late"))
+    eventually(lambda: types(database) == {"json"})

@@ -212,3 +212,29 @@ def test_log_files_are_bounded(supervisor: Supervisor, monkeypatch: pytest.Monke
     until(supervisor, lambda: "awake" in supervisor._children["talker"].last_lines)
     assert log.with_suffix(".log.1").stat().st_size < 1_200
     assert not log.exists() or log.stat().st_size < 1_200
+
+
+def test_a_part_that_cannot_be_started_counts_as_ended_and_is_restarted(
+    supervisor: Supervisor, output: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, failures = Process.run, []
+
+    def run(self: Process, *args: object) -> None:
+        if not failures:
+            failures.append(self.name)
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        sound(self, *args)
+
+    monkeypatch.setattr(Process, "run", run)
+    supervisor.start(python("sleeper", SLEEP))
+    until(supervisor, lambda: bool(supervisor.running()))
+    assert "cannot be run: [Errno 11] Resource temporarily unavailable" in output.getvalue()
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(
+    supervisor: Supervisor, home: HomeFolder, output: io.StringIO
+) -> None:
+    (home.log / "talker.log").mkdir()
+    supervisor.start(python("talker", f"print('x ' * 9); {SLEEP}"))
+    until(supervisor, lambda: bool(supervisor._children["talker"].last_lines))
+    assert supervisor.running()

@@ -197,3 +197,27 @@ def test_a_stopped_hub_ends_its_streams(hub: Hub) -> None:
         hub.stop()
         with pytest.raises(EOFError):
             list(viewer.wait(5))
+
+
+def test_a_feed_that_fails_on_a_notice_keeps_it_from_no_other(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fragile(NumberFeed):
+        def concerns(self, notice: Any) -> bool:
+            return notice["name"] in {self.name}  # as with a list in place of the name
+
+    fragile, sound = Fragile("a"), NumberFeed("b")
+    with hub.watch({"a": fragile}), hub.watch({"b": sound}) as viewer:
+        next_message(viewer)
+        sound.value = 1
+        hub.handle_notice({"name": ["x"]})
+        hub.handle_notice({"name": "b"})
+        assert next_message(viewer)[:2] == ("change", [0, 1])
+
+
+def test_a_state_of_which_no_message_can_be_made_is_reported_and_the_channel_goes_on(hub: Hub) -> None:
+    feed = NumberFeed()
+    with hub.watch({"n": feed}) as viewer:
+        next_message(viewer)
+        feed.value, feed.mark = object(), 1  # type: ignore[assignment]
+        assert next_message(viewer)[0] == "problem"
+        feed.value, feed.mark = 7, 2
+        eventually(lambda: next_message(viewer)[:2] == ("whole", 7))

@@ -183,3 +183,23 @@ def test_many_separate_items_cause_an_early_flush_too(monkeypatch: pytest.Monkey
         backend.step(0)
         assert backend.unpacked_count() == 0
         assert len(backend.payloads) == interface.MOST_PAYLOADS + 10
+
+
+def test_an_address_of_the_broker_that_cannot_be_used_is_tried_again(broker: RunningBroker) -> None:
+    addresses = ["nonsense"]
+    backend = Collecting(BackendOptions(lambda: addresses[0]))
+    backend.start()
+    assert backend.address == ""
+    addresses[0] = broker.backends
+    backend._follow_broker()
+    assert backend.address == broker.backends
+    backend.stop()
+
+
+def test_a_fault_of_ours_in_reading_a_message_ends_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = made()
+    with monkeypatch.context() as broken:
+        broken.setattr(backend, "parse", {}.__getitem__)
+        backend.handle_message(b"info|Counter|a|1|5|x")
+    backend.handle_message(b"info|Counter|a|1|5|x")
+    assert (backend.unreadable, len(backend.pack())) == (1, 1)
