@@ -10,8 +10,8 @@ import os
 import socket
 from typing import Any
 
+from zarkov_site.config.listen_address import in_url, reachable
 from zarkov_site.config.source import load
-from zarkov_site.config.value import in_url, reachable
 from zarkov_site.processes.process import end_with_parent
 from zarkov_site.request_limit import close_unread, limit_chunks
 

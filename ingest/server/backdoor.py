@@ -7,8 +7,7 @@ from typing import Any
 from gevent.backdoor import BackdoorServer
 
 from ingest.exceptions import BindError
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+from ingest.loopback import is_loopback
 
 
 def open_backdoor(address: str | None, names: dict[str, Any]) -> BackdoorServer | None:
@@ -19,7 +18,8 @@ def open_backdoor(address: str | None, names: dict[str, Any]) -> BackdoorServer 
     if address is None:
         return None
     host, _, port = address.rpartition(":")
-    if host not in _LOOPBACK:
+    host = host.strip("[]")
+    if not is_loopback(host):
         raise BindError(f"backdoor = {address} would let others run code here: use 127.0.0.1:PORT")
     server = BackdoorServer((host, int(port)), banner="Zarkov's ingester; `ingester` is the object", locals=names)
     try:

@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
+from ingest.loopback import is_loopback
 from ingest.settings import IngestSettings, JournalSettings
 from mapreduce.settings import EngineSettings
 from zarkov_site.config.home import HomeFolder
-from zarkov_site.config.public_address import WEB_PORT, PublicAddress
-from zarkov_site.config.section import MetricsConfig, NotifyConfig, Section, ZmrConfig
-from zarkov_site.config.value import (
+from zarkov_site.config.listen_address import (
     TCP,
     TCP_NO_PORT,
     Address,
-    AllowedHosts,
-    DatabaseName,
     Host,
     HostPort,
+    in_url,
+    names_in_requests,
+    reachable,
+)
+from zarkov_site.config.public_address import WEB_PORT, PublicAddress
+from zarkov_site.config.section import MetricsConfig, NotifyConfig, Section, ZmrConfig
+from zarkov_site.config.value import (
+    AllowedHosts,
+    DatabaseName,
     MongoUri,
     Names,
     Networks,
@@ -32,10 +38,6 @@ from zarkov_site.config.value import (
     Size,
     Sync,
     Zone,
-    in_url,
-    is_loopback,
-    names_in_requests,
-    reachable,
 )
 from zarkov_site.exceptions import ConfigError, HomeError
 

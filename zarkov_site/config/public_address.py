@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from zarkov_site.config.value import is_loopback
+from ingest.loopback import is_loopback
 
 WEB_PORT = 8081  # unless the configuration says another
 _PLAIN_PATH = re.compile(r"(/[A-Za-z][A-Za-z0-9]*)*\Z")  # whose parts are told apart by `_`, and from ports

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from zarkov_site.config.value import Address, Addresses, Interface, Port, Size, SmtpUrl, WebUrl, WorkerAddress, in_url
+from zarkov_site.config.listen_address import Address, Interface, WorkerAddress, in_url
+from zarkov_site.config.value import Addresses, Port, Size, SmtpUrl, WebUrl
 
 _NUMBERS = (int, float, int | None)  # types of fields
 

@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ingest import yaml_text
+from ingest.loopback import is_loopback
 from zarkov_site.config.config import ROOT, Config
-from zarkov_site.config.value import is_loopback
 from zarkov_site.exceptions import ConfigError
 
 PREFIX = "ZARKOV_"

@@ -10,21 +10,15 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from ingest.time_zone import is_zone, zone_advice
+from zarkov_site.config.listen_address import in_url, ipv6_text
 
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SIZE = re.compile(r"\s*(\d+)\s*([a-zA-Z]*)\s*\Z", re.ASCII)
-_INTERFACE = r"(\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9_.-]+)?\]|\*|[A-Za-z0-9_.-]+)"
-TCP = re.compile(rf"tcp://{_INTERFACE}:(\d{{1,5}})\Z", re.ASCII)
-TCP_NO_PORT = re.compile(rf"tcp://{_INTERFACE}\Z")
-_IPC = re.compile(r"ipc://.+\Z")
-_HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z", re.ASCII)
 _SYNC = re.compile(r"(batch|off|interval:([1-9]\d{0,8}))\Z", re.ASCII)
 MAX_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
-_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\Z")  # of a host or of an interface
 _ENDS_IN_NUMBER = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\Z")
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\Z")
-_LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 # What Zarkov serves at its top: a path of public_url that starts with one of these could mean two things.
 OWN_PATHS = frozenset(
     {
@@ -52,88 +46,6 @@ def _names(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _address(value: str) -> str:
-    match = TCP.match(value)
-    if match and int(match[2]) <= 65535:
-        return value
-    if _IPC.match(value):
-        return value
-    raise ValueError("use tcp://HOST:PORT (port 0 = any free port) or ipc://PATH")
-
-
-def _worker_address(value: str) -> str:
-    return value if TCP_NO_PORT.match(value) else _address(value)
-
-
-def _host_port(value: str) -> str:
-    match = _HOST_PORT.match(value)
-    if not match or int(match[2]) > 65535:
-        raise ValueError("use HOST:PORT")
-    if match[1] not in _LOOPBACK:
-        raise ValueError("it opens a Python prompt, so the host must be loopback, such as 127.0.0.1:6545")
-    return value
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if only this machine reaches `host`, which is an address, with or without brackets, or a name."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        found = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback
-
-
-def reachable(host: str) -> str:
-    """Return the address at which this machine reaches a server that listens on `host`: every interface is loopback."""
-    return {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host)
-
-
-def in_url(host: str) -> str:
-    """Return `host` as it stands in an address: IPv6 in brackets (RFC 3986, section 3.2.2)."""
-    return f"[{host}]" if ":" in host else host
-
-
-def _ipv6(text: str) -> str:
-    """Return an IPv6 address as browsers write it: shortest, and without the form of IPv4 (WHATWG URL, section 3.5).
-
-    Raise `ValueError` if it is none. A scope is kept.
-    """
-    found = ipaddress.IPv6Address(text)
-    if found.ipv4_mapped is None:
-        return found.compressed
-    return f"::ffff:{int(found) >> 16 & 0xFFFF:x}:{int(found) & 0xFFFF:x}"  # newer Pythons write ::ffff:10.0.0.9
-
-
-def names_in_requests(host: str) -> list[str]:
-    """Return the values of `Host`, without port, of requests to a server that listens on `host`.
-
-    Browsers do not send the scope of an address; one that maps IPv4 is reached by both.
-    """
-    bare = host.partition("%")[0]
-    if ":" not in bare:
-        return [bare]
-    mapped = ipaddress.IPv6Address(bare).ipv4_mapped
-    return [in_url(bare), *([str(mapped)] if mapped else [])]
-
-
-def _host(value: str) -> str:
-    """Accept a name, an IPv4 address and an IPv6 address, also in brackets, which are removed, and with a scope."""
-    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-    if ":" not in bare and bare == value and _NAME.match(value):
-        return value
-    try:
-        return _ipv6(bare)
-    except ValueError:
-        raise ValueError("use a name or an address without a port, such as 127.0.0.1, 0.0.0.0, ::1 or ::") from None
-
-
-def _interface(value: str) -> str:
-    return value if value == "*" else _host(value)
-
-
 def _is_host(text: str) -> bool:
     """Return whether `text` is a name, or an IPv4 address as browsers send it.
 
@@ -152,7 +64,7 @@ def _is_host(text: str) -> bool:
 def _allowed_host(value: str) -> str:
     """Accept what Django's ALLOWED_HOSTS does, and IPv6 without its brackets."""
     try:
-        return f"[{_ipv6(value.strip('[]'))}]"
+        return f"[{ipv6_text(value.strip('[]'))}]"
     except ValueError:
         pass
     if value != "*" and not _is_host(value.lower().removeprefix(".")):
@@ -200,7 +112,7 @@ def _public_url(value: str) -> str:
     if parts.scheme not in _DEFAULT_PORTS or port == 0 or parts.netloc.endswith(":"):
         raise ValueError(form)
     try:
-        host = _ipv6(host) if ":" in host else host
+        host = ipv6_text(host) if ":" in host else host
     except ValueError:
         raise ValueError(form) from None
     if ":" not in host and not _is_host(host):
@@ -246,16 +158,11 @@ def _addresses(value: list[str]) -> list[str]:
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
-Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Names = Annotated[list[str], BeforeValidator(_names)]
-Host = Annotated[str, AfterValidator(_host)]
-Interface = Annotated[str, AfterValidator(_interface)]
 AllowedHosts = Annotated[list[str], BeforeValidator(_names), AfterValidator(_allowed_hosts)]
 Networks = Annotated[list[str], BeforeValidator(_names), AfterValidator(_networks)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
-WorkerAddress = Annotated[str, AfterValidator(_worker_address)]
-HostPort = Annotated[str, AfterValidator(_host_port)]
 Sync = Annotated[str, AfterValidator(_sync)]
 Zone = Annotated[str, AfterValidator(_zone)]
 DatabaseName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,63}\Z", "use 1 to 63 letters, digits, _ and -")]
