@@ -24,7 +24,7 @@ from mapreduce.router.request_handler import RequestHandler
 from mapreduce.router.status_report import StatusReport
 from mapreduce.scheduler.job_state import JobLimits, JobState
 from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
-from mapreduce.scheduler.scheduler import AbortStep, AssignStep, AttemptReply, JobEnded, Scheduler, WorkerGone
+from mapreduce.scheduler.scheduler import STOPPED, AbortStep, AssignStep, AttemptReply, JobEnded, Scheduler, WorkerGone
 from mapreduce.scheduler.step import MAP_STEP, REDUCE_STEP
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
@@ -37,7 +37,6 @@ _RECORD_EVERY_S = 1.0
 _LINGER_MS = 500
 _HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
 
-_STOPPED = "it stopped"  # why a worker is gone that has said so
 log = logging.getLogger(__name__)
 
 
@@ -138,7 +137,7 @@ class Router:
             elif isinstance(order, AbortStep):
                 self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
             elif isinstance(order, WorkerGone):
-                level = logging.INFO if order.why == _STOPPED else logging.WARNING
+                level = logging.INFO if order.why == STOPPED else logging.WARNING
                 log.log(level, "worker gone worker=%s reason=%r", order.name, order.why)
             elif isinstance(order, JobEnded):
                 self._ended(order.job, now)
@@ -206,7 +205,7 @@ class Router:
         elif kind == message.READY:
             scheduler.ready(worker_id, now)
         elif kind == message.BYE:
-            scheduler.worker_gone(worker_id, _STOPPED, now)
+            scheduler.worker_gone(worker_id, STOPPED, now)
         elif kind == message.PROGRESS:
             scheduler.progressed(header["job"], header["attempt"], header["docs"], header["phase"], now)
         elif kind in (message.DONE, message.FAILED, message.BROKEN):

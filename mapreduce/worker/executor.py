@@ -130,6 +130,7 @@ class Executor:
     ) -> tuple[dict[str, Any], dict[str, Any] | None, list[bytes]]:
         kind = header["kind"]
         if kind == CALL:
+            self._send_progress(0, None)  # a call that is not confirmed soon is begun elsewhere
             call = CallSpec.from_document(decode(header["spec"]))
             return {"result": run_call(call, self._registry)}, None, []
         runner = self._runner(header)
@@ -240,12 +241,15 @@ class Executor:
         if phase is None and now - self._reported_s < self._report_every_s:
             return
         self._reported_s = now
-        header = {"attempt": self._attempt, "job": self._job, "docs": docs, "phase": phase}
-        self._socket.send_multipart(message.pack(message.PROGRESS, header))
+        self._send_progress(docs, phase)
         while self._socket.poll(0):
             kind, order, _ = message.unpack(self._socket.recv_multipart())
             if kind == message.ABORT and order["attempt"] == self._attempt:
                 raise Aborted
+
+    def _send_progress(self, docs: int, phase: str | None) -> None:
+        header = {"attempt": self._attempt, "job": self._job, "docs": docs, "phase": phase}
+        self._socket.send_multipart(message.pack(message.PROGRESS, header))
 
     def _loaded_before(self, header: dict[str, Any]) -> bool:
         """Return True if the files match the job's code, so that a new process would load the right version."""
