@@ -286,6 +286,7 @@ class RequestHandler:
                     "spare": worker.spare,
                     "running": len(worker.running),
                     "seen_s_ago": round(now - worker.seen_s, 3),
+                    **self._scheduler.health.report(worker.worker_id, now),
                 }
                 for worker in self._scheduler.workers.values()
             ],

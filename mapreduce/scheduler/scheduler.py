@@ -16,7 +16,7 @@ from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
 from mapreduce.scheduler.placement import Placement
-from mapreduce.scheduler.step import Attempt, Step
+from mapreduce.scheduler.step import MAP_STEP, Attempt, Step
 from mapreduce.scheduler.worker_health import HealthTracker
 from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S, WorkerState
 from mapreduce.task_error import described
@@ -147,6 +147,12 @@ class Scheduler:
         if job is None:
             return
         found = job.steps.find(answer.attempt_id)
+        if found is not None and (found[0].kind == MAP_STEP) != (output is not None):
+            has = "without" if output is None else "with"
+            self._lost(
+                job, answer.attempt_id, f"it reports {found[0].kind} {found[0].index} done {has} map output", now
+            )
+            return
         rivals = [] if found is None else [attempt for attempt in found[0].attempts.values() if attempt is not found[1]]
         if output is not None and output.data is not None:
             if sum(self._kept.values()) + output.length > KEEP_BYTES:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 WORKING, BACKING_OFF, QUARANTINED = "working", "backing off", "quarantined"
 FIRST_PAUSE_S = 0.5  # after one failure; doubled with each further one in a row
@@ -31,7 +32,8 @@ class FailureRecord:
     """Failures in a row of a worker, or of the workers of a host together."""
 
     failures: int = 0  # since the last success
-    reason: str = ""  # of the last one
+    reason: str = ""  # of the last one that was not only slow
+    slow: bool = False  # True if the reason is only that others were quicker
     since_s: float = 0.0  # time of the first one
     failed_s: float = float("-inf")  # time of the last one
     retry_s: float = 0.0  # time of the next attempt, if others can do the work until then
@@ -39,12 +41,16 @@ class FailureRecord:
     def fail(self, why: str, begun_s: float, now: float, *, slow: bool = False) -> bool:
         """Count a failure; return False if the attempt began before the last one, and so met the same fault.
 
-        If the attempt was only `slow`, an earlier reason says more and is kept.
+        If the attempt was only `slow`, any other reason says more.
         """
-        if begun_s <= self.failed_s:
+        same = begun_s <= self.failed_s
+        if same and not self.failures:
+            return False
+        if self.slow or not slow or not self.reason:
+            self.reason, self.slow = why[:REASON_CHARACTERS], slow
+        if same:
             return False
         self.failures += 1
-        self.reason = self.reason if slow and self.reason else why[:REASON_CHARACTERS]
         self.since_s = now if self.failures == 1 else self.since_s
         self.failed_s = now
         self.retry_s = now + self.pause_s
@@ -52,7 +58,7 @@ class FailureRecord:
 
     def succeed(self) -> None:
         """Forget the failures, but not when the last one was: attempts that began before it may still fail."""
-        self.failures, self.reason, self.retry_s = 0, "", 0.0
+        self.failures, self.reason, self.slow, self.retry_s = 0, "", False, 0.0
 
     def probed(self, now: float) -> None:
         """Record that a step was assigned while failures count."""
@@ -159,6 +165,19 @@ class HealthTracker:
         """Return the name of the place of a worker; the id of a worker that is not registered."""
         place = self._places.get(worker_id)
         return worker_id if place is None else place.name
+
+    def report(self, worker_id: str, now: float) -> dict[str, Any]:
+        """Return state, failures in a row, reason, seconds since the first, and until it gets a step in any case."""
+        place = self._places.get(worker_id)
+        if place is None or not place.failures:
+            return {"state": WORKING, "failures": 0, "reason": "", "failing_s": 0.0, "retry_s": 0.0}
+        return {
+            "state": place.state,
+            "failures": place.failures,
+            "reason": place.worst.reason,
+            "failing_s": round(now - place.worst.since_s, 1),
+            "retry_s": round(max(0.0, place.retry_s - now), 1),
+        }
 
     def failed(self, worker_id: str, why: str, begun_s: float, now: float, *, slow: bool = False) -> None:
         """Count a failure of an attempt that began at `begun_s` against its worker, and maybe against the host."""

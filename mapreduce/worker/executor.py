@@ -31,6 +31,7 @@ from mapreduce.job.basic_job import CallSpec, run_call
 from mapreduce.job.function_registry import Registry
 from mapreduce.job.spec import JobSpec
 from mapreduce.job.spec_check import checked_spec
+from mapreduce.resource_error import as_unable
 from mapreduce.scheduler.map_output_index import pack_segments, unpack_segments
 from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, SMALL
 from mapreduce.settings import CurveKeys
@@ -268,7 +269,7 @@ def _counted(counts: dict[str, ReduceCounts]) -> list[list[Any]]:
 
 
 def _engine_error(error: BaseException) -> MapReduceError:
-    known = as_engine_error(error)
+    known = as_engine_error(error) or as_unable(error)
     if known is None:
         log.error("step failed", exc_info=error)
         known = MapReduceError(described(error), {"traceback": task_traceback(error)})
