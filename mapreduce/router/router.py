@@ -5,6 +5,7 @@ It only receives and sends messages; `mapreduce.scheduler` makes the decisions.
 
 from __future__ import annotations
 
+import datetime
 import logging
 import math
 import os
@@ -75,7 +76,10 @@ class Router:
         )
         self.scheduler = Scheduler(uuid.uuid4().hex[:8])
         self.handler = RequestHandler(self.scheduler, settings, self._limits, self._job_store, self._reply)
-        self._status_report = StatusReport(f"{sockets.gethostname()}:{os.getpid()}")
+        self._status_report = StatusReport(
+            f"{sockets.gethostname()}:{os.getpid()}",
+            datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=time.monotonic()),
+        )
         self._recorded: dict[str, float] = {}
         self._addresses: dict[str, str] = {}
         self._closed = False
@@ -333,7 +337,7 @@ class Router:
             self._job_store.ask(job_store.update(job_id, {"plan": plan}, durable=False))
 
     def _record_progress(self, now: float) -> None:
-        shown = self._status_report.due(self.scheduler.workers.values(), now)
+        shown = self._status_report.due(self.scheduler.workers.values(), self.scheduler.health, now)
         if shown is not None:
             self._job_store.ask(job_store.live(shown))
         for job in list(self.scheduler.jobs.values()):

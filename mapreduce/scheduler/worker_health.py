@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 WORKING, BACKING_OFF, QUARANTINED = "working", "backing off", "quarantined"
 FIRST_PAUSE_S = 0.5  # after one failure; doubled with each further one in a row
@@ -114,6 +113,17 @@ class Place:
         return QUARANTINED if self.failures >= QUARANTINE_AFTER else BACKING_OFF if self.failures else WORKING
 
 
+@dataclass(frozen=True)
+class HealthReport:
+    """Health of a worker; times are on the router's clock, None while no failure counts."""
+
+    state: str = WORKING
+    failures: int = 0  # in a row
+    reason: str = ""  # of the last one
+    since_s: float | None = None  # when the first failed
+    retry_s: float | None = None  # when it gets a step although others can do the work
+
+
 class HealthTracker:
     """Places of all workers. Belongs to the router's thread."""
 
@@ -166,18 +176,13 @@ class HealthTracker:
         place = self._places.get(worker_id)
         return worker_id if place is None else place.name
 
-    def report(self, worker_id: str, now: float) -> dict[str, Any]:
-        """Return state, failures in a row, reason, seconds since the first, and until it gets a step in any case."""
+    def report(self, worker_id: str) -> HealthReport:
+        """Return what people want to know of a worker's health."""
         place = self._places.get(worker_id)
         if place is None or not place.failures:
-            return {"state": WORKING, "failures": 0, "reason": "", "failing_s": 0.0, "retry_s": 0.0}
-        return {
-            "state": place.state,
-            "failures": place.failures,
-            "reason": place.worst.reason,
-            "failing_s": round(now - place.worst.since_s, 1),
-            "retry_s": round(max(0.0, place.retry_s - now), 1),
-        }
+            return HealthReport()
+        worst = place.worst
+        return HealthReport(place.state, place.failures, worst.reason, worst.since_s, place.retry_s)
 
     def failed(self, worker_id: str, why: str, begun_s: float, now: float, *, slow: bool = False) -> None:
         """Count a failure of an attempt that began at `begun_s` against its worker, and maybe against the host."""
