@@ -164,8 +164,12 @@ class Steps:
         if len(self.under_way) < most:
             for kind in kinds:
                 for step in self._waiting[kind]:
-                    if worker_id not in step.refused_by and may_take(step):
+                    if worker_id in step.refused_by:
+                        continue
+                    if may_take(step):
                         return step
+                    if not step.troubles and not step.refused_by:
+                        break  # the worker gets none of those that nobody has tried: there can be thousands
         return late[0] if late else None
 
     def silent(self, now: float) -> list[Step]:

@@ -13,6 +13,7 @@ from mapreduce.scheduler.step import (
     PUBLISH,
     REDUCE_STEP,
     SMALL,
+    Step,
     Steps,
 )
 from mapreduce.scheduler.step_timing import StepTiming
@@ -121,6 +122,21 @@ def test_a_step_has_two_attempts_at_once_and_a_third_only_if_both_are_silent() -
     assert offer(found, "w2", 60.0) is None
     begin(found, "w3", 60.0, "c")
     assert offer(found, "w4", 90.0) is None
+
+
+def test_a_worker_that_may_take_nothing_is_refused_without_a_look_at_every_step() -> None:
+    found = steps(10_000)
+    asked = []
+
+    def refuse(step: Step) -> bool:
+        asked.append(step.index)
+        return False
+
+    step = found.get(MAP_STEP, 0)
+    assert step is not None
+    step.trouble("w1#1", 0.0)
+    assert found.offer((MAP_STEP,), "w1", 0.0, 100, refuse) is None
+    assert asked == [0, 1]  # the one that failed before, and one that nobody has tried
 
 
 def test_the_number_of_steps_at_once_is_limited() -> None:
