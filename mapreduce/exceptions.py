@@ -104,6 +104,10 @@ class OutputGoneError(MapReduceError, code="output_gone", retryable=True):
     """Map output could not be fetched from the worker that held it; `details` list the splits."""
 
 
+class WorkerUnableError(MapReduceError, code="worker_unable", retryable=True):
+    """A worker lacks what a step needs, such as space on its disk or memory. Other workers may have it."""
+
+
 class WorkerFailedError(MapReduceError, code="worker_failed"):
     """A step was lost with its worker, or ran past its time limit, as often as is allowed."""
 

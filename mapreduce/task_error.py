@@ -19,12 +19,22 @@ class Aborted(BaseException):
 def is_of_task(error: BaseException) -> bool:
     """Return True if `error`, raised by task code, is a failure of the task and not meant for this process.
 
-    `SystemExit` and every other `BaseException` are failures of the task. A `KeyboardInterrupt` comes from a person
-    unless SIGINT is ignored, as in executors; there the task raised it.
+    A `MemoryError` raised in the engine's own code is none of the task's. `SystemExit` and every other `BaseException`
+    are failures of the task. A `KeyboardInterrupt` comes from a person unless SIGINT is ignored, as in executors; there
+    the task raised it.
     """
     if isinstance(error, KeyboardInterrupt):
         return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if isinstance(error, MemoryError):
+        return not _raised_in_engine(error)
     return not isinstance(error, Aborted)
+
+
+def _raised_in_engine(error: BaseException) -> bool:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(frame.tb_frame.f_globals.get("__name__")).startswith("mapreduce.")
 
 
 def described(error: BaseException) -> str:

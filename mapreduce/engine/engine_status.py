@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pymongo import DESCENDING
@@ -18,6 +18,7 @@ from mapreduce.codec import CODEC
 from mapreduce.job.source_text import shown
 from mapreduce.job.spec import END_STATES, RUNNING_STATES
 from mapreduce.router.job_store import COLLECTION, ROUTER_COLLECTION, ROUTER_ID
+from mapreduce.scheduler.worker_health import WORKING
 
 ROUTER_LOST_S = 15.0  # a router that has not written for this long counts as gone
 JOBS_SHOWN = 1_000
@@ -30,6 +31,16 @@ class WorkerStatus:
     name: str  # machine and process id
     slots: int  # steps it can run at the same time
     busy: int  # steps it is running
+    state: str = WORKING  # or `backing off`, `quarantined`
+    failures: int = 0  # in a row
+    reason: str = ""  # of the last failure
+    since: datetime.datetime | None = None  # time of the first failure; None = it works
+    retry: datetime.datetime | None = None  # when it gets a step although others can do the work; None = it works
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> WorkerStatus:
+        """Return the worker that `document` of the router's status describes; unknown fields are ignored."""
+        return cls(**{item.name: document[item.name] for item in fields(cls) if item.name in document})
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,10 @@ class EngineStatus:
     def slots(self) -> int:
         """Return the number of steps that all workers together can run at the same time."""
         return sum(worker.slots for worker in self.workers)
+
+    def in_state(self, state: str) -> list[WorkerStatus]:
+        """Return the workers that are `working`, `backing off` or `quarantined`."""
+        return [worker for worker in self.workers if worker.state == state]
 
     @property
     def busy(self) -> int:
@@ -99,7 +114,7 @@ def engine_summary(database: Database[Any]) -> EngineStatus:
         keys_out=int(totals.get("keys_out", 0)),
         attempts_lost=int(totals.get("attempts_lost", 0)),
         oldest_s=max((job["age_s"] for job in running), default=None),
-        workers=tuple(WorkerStatus(**worker) for worker in found.get("workers", [])) if lives else (),
+        workers=tuple(map(WorkerStatus.from_document, found.get("workers", []))) if lives else (),
         router=found.get("name") if lives else None,
         router_quiet_s=quiet_s,
     )

@@ -20,6 +20,7 @@ from mapreduce.router import job_store
 from mapreduce.router.pending_lookup import Envelope, PendingLookups
 from mapreduce.scheduler.job_state import JobLimits, JobState
 from mapreduce.scheduler.scheduler import Scheduler
+from mapreduce.scheduler.worker_health import HealthReport
 from mapreduce.settings import EngineSettings
 from mapreduce.step.reader import KeyRange
 from mapreduce.task_error import described
@@ -286,10 +287,22 @@ class RequestHandler:
                     "spare": worker.spare,
                     "running": len(worker.running),
                     "seen_s_ago": round(now - worker.seen_s, 3),
+                    **health_document(self._scheduler.health.report(worker.worker_id), now),
                 }
                 for worker in self._scheduler.workers.values()
             ],
         }
+
+
+def health_document(report: HealthReport, now: float) -> dict[str, Any]:
+    """Return the health of a worker in a reply: seconds since its first failure and until the next attempt."""
+    return {
+        "state": report.state,
+        "failures": report.failures,
+        "reason": report.reason,
+        "failing_s": None if report.since_s is None else round(now - report.since_s, 1),
+        "retry_s": None if report.retry_s is None else round(max(0.0, report.retry_s - now), 1),
+    }
 
 
 def job_record(job: JobState) -> dict[str, Any]:

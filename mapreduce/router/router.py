@@ -5,6 +5,7 @@ It only receives and sends messages; `mapreduce.scheduler` makes the decisions.
 
 from __future__ import annotations
 
+import datetime
 import logging
 import math
 import os
@@ -24,7 +25,7 @@ from mapreduce.router.request_handler import RequestHandler
 from mapreduce.router.status_report import StatusReport
 from mapreduce.scheduler.job_state import JobLimits, JobState
 from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
-from mapreduce.scheduler.scheduler import AbortStep, AssignStep, AttemptReply, JobEnded, Scheduler, WorkerGone
+from mapreduce.scheduler.scheduler import STOPPED, AbortStep, AssignStep, AttemptReply, JobEnded, Scheduler, WorkerGone
 from mapreduce.scheduler.step import MAP_STEP, REDUCE_STEP
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
@@ -37,7 +38,6 @@ _RECORD_EVERY_S = 1.0
 _LINGER_MS = 500
 _HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
 
-_STOPPED = "it stopped"  # why a worker is gone that has said so
 log = logging.getLogger(__name__)
 
 
@@ -76,7 +76,10 @@ class Router:
         )
         self.scheduler = Scheduler(uuid.uuid4().hex[:8])
         self.handler = RequestHandler(self.scheduler, settings, self._limits, self._job_store, self._reply)
-        self._status_report = StatusReport(f"{sockets.gethostname()}:{os.getpid()}")
+        self._status_report = StatusReport(
+            f"{sockets.gethostname()}:{os.getpid()}",
+            datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=time.monotonic()),
+        )
         self._recorded: dict[str, float] = {}
         self._addresses: dict[str, str] = {}
         self._closed = False
@@ -138,7 +141,7 @@ class Router:
             elif isinstance(order, AbortStep):
                 self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
             elif isinstance(order, WorkerGone):
-                level = logging.INFO if order.why == _STOPPED else logging.WARNING
+                level = logging.INFO if order.why == STOPPED else logging.WARNING
                 log.log(level, "worker gone worker=%s reason=%r", order.name, order.why)
             elif isinstance(order, JobEnded):
                 self._ended(order.job, now)
@@ -206,7 +209,7 @@ class Router:
         elif kind == message.READY:
             scheduler.ready(worker_id, now)
         elif kind == message.BYE:
-            scheduler.worker_gone(worker_id, _STOPPED, now)
+            scheduler.worker_gone(worker_id, STOPPED, now)
         elif kind == message.PROGRESS:
             scheduler.progressed(header["job"], header["attempt"], header["docs"], header["phase"], now)
         elif kind in (message.DONE, message.FAILED, message.BROKEN):
@@ -334,7 +337,7 @@ class Router:
             self._job_store.ask(job_store.update(job_id, {"plan": plan}, durable=False))
 
     def _record_progress(self, now: float) -> None:
-        shown = self._status_report.due(self.scheduler.workers.values(), now)
+        shown = self._status_report.due(self.scheduler.workers.values(), self.scheduler.health, now)
         if shown is not None:
             self._job_store.ask(job_store.live(shown))
         for job in list(self.scheduler.jobs.values()):

@@ -7,7 +7,7 @@ back from reduce to map if map output is lost with its worker. A small job is a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,13 +29,14 @@ from mapreduce.job.spec import (
 )
 from mapreduce.job.value_check import is_whole
 from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions
-from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Attempt, Step, Steps
+from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Attempt, MayTake, Step, Steps
 from mapreduce.step.map import MapCounts
 from mapreduce.step.reader import KeyRange
 
 FAILURE_CHARACTERS = 500  # limit of `last_failure`
-MAX_LOST = 5  # the job fails at this many attempts at one step that were lost with their worker or timed out
-MAX_TRANSIENT = 12  # the job fails above this many temporary failures of one step, such as MongoDB being unavailable
+# Limits for one step, of which no worker counts for more than its share (`Step.exhausted`).
+MAX_LOST = 5  # the job fails at this many attempts that were lost with their worker or timed out
+MAX_TRANSIENT = 12  # the job fails above this many temporary failures, such as MongoDB being unavailable
 log = logging.getLogger(__name__)
 
 _REDUCE_PHASES = (REDUCE, FINALIZE, COMMIT)
@@ -81,6 +82,8 @@ class JobState:
         self.outputs: dict[int, SplitOutput] = {}
         self.partitions = 1
         self.attempts_lost = 0
+        self.able_places: Callable[[Step], Collection[str]] = lambda step: ()  # names of places that can run a step
+        self.place_name: Callable[[str], str] = lambda worker_id: worker_id
         self._limits = limits
         self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code
         self._groups: list[list[tuple[str, int]]] = []
@@ -97,19 +100,21 @@ class JobState:
         """Return True if the state is final."""
         return self.state in END_STATES
 
-    def offer(self, worker_id: str, now: float) -> Step | None:
-        """Return the step of this job that an idle worker should run; None if there is none."""
+    def offer(self, worker_id: str, now: float, may_take: MayTake = lambda step: True) -> Step | None:
+        """Return the step of this job that an idle worker should run, of those it may take; None if there is none."""
         if self.ended:
             return None
+        kinds: tuple[str, ...] = (CALL, SMALL, PLAN, MAP_STEP)
+        most = self._limits.outstanding_maps
         if self.state in _REDUCE_PHASES:
-            return self.steps.offer((REDUCE_STEP, PUBLISH, SMALL), worker_id, now, self._limits.outstanding_reduces)
-        return self.steps.offer((CALL, SMALL, PLAN, MAP_STEP), worker_id, now, self._limits.outstanding_maps)
+            kinds, most = (REDUCE_STEP, PUBLISH, SMALL), self._limits.outstanding_reduces
+        return self.steps.offer(kinds, worker_id, now, most, may_take)
 
     def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
         """Record that `step` was assigned to a worker."""
         if self.state == READY:
             self.state = QUERY if step.kind == PLAN else MAP
-        return self.steps.begin(step, attempt_id, worker_id, now)
+        return self.steps.begin(step, attempt_id, worker_id, now, self.place_name(worker_id))
 
     def group(self, index: int) -> list[tuple[str, int]]:
         """Return `(label, partition)` of everything that one reduce step reduces."""
@@ -121,7 +126,9 @@ class JobState:
         if found is None or self.ended:
             return
         step, attempt = found
-        attempt.docs, attempt.progressed_s, attempt.phase = docs, now, phase or attempt.phase
+        if (docs, phase or attempt.phase) != (attempt.docs, attempt.phase) or not attempt.confirmed:
+            attempt.progressed_s = now  # a worker that repeats itself makes no progress
+        attempt.docs, attempt.confirmed, attempt.phase = docs, True, phase or attempt.phase
         if step.kind == SMALL:
             self.state = phase or self.state
         elif step.kind == REDUCE_STEP and self.state in _REDUCE_PHASES:
@@ -206,21 +213,21 @@ class JobState:
         step, attempt = found
         self._record_failure(step, f"{error.code}: {error.message}")
         if isinstance(error, OutputGoneError):
-            step.transient += 1
+            step.fail(attempt.place, now)
             self.steps.abandon(attempt_id, now)
-            aborts = self._lose_outputs(error.details.get("splits", []))
+            aborts = self._lose_outputs(self._unfetched(error, now))
         elif isinstance(error, REFUSALS):
             step.refused_by.add(attempt.worker_id)
             self._refusal = error
             self.steps.abandon(attempt_id, now)
             aborts = []
         elif error.retryable:
-            step.transient += 1
+            step.fail(attempt.place, now)
             self.steps.abandon(attempt_id, now, pause=True)
             aborts = []
         else:
             return self._stop(ERROR, now, error)
-        if step.transient > MAX_TRANSIENT or step.lost >= MAX_LOST:
+        if step.exhausted(MAX_LOST, MAX_TRANSIENT + 1, self.able_places(step)):
             return aborts + self._stop(ERROR, now, error)
         return aborts
 
@@ -242,10 +249,10 @@ class JobState:
             return []
         step, attempt = found
         self._record_failure(step, f"lost on worker {attempt.worker_id}: {why}")
-        step.lost += 1
+        step.lose(attempt.place, now)
         self.attempts_lost += 1
         self.steps.abandon(attempt_id, now, pause=pause)
-        if step.lost < MAX_LOST:
+        if not step.exhausted(MAX_LOST, MAX_TRANSIENT + 1, self.able_places(step)):
             return []
         what = f"{step.kind} {step.index}"
         if step.kind == MAP_STEP and self.splits:
@@ -357,6 +364,20 @@ class JobState:
     def _add_mapped(self, output: SplitOutput) -> None:
         self._map_totals.add(output.counts)
         self._bytes_shuffled += output.length
+
+    def holders(self, error: OutputGoneError) -> set[str]:
+        """Return the ids of the workers that held the map output which could not be fetched."""
+        splits = error.details.get("splits", [])
+        return {output.worker_id for index in splits if (output := self.outputs.get(index)) is not None}
+
+    def _unfetched(self, error: OutputGoneError, now: float) -> list[int]:
+        """Return the splits whose output could not be fetched, and note where it was: they are mapped elsewhere."""
+        splits = [index for index in error.details.get("splits", []) if index in self.outputs]
+        for index in splits:
+            step = self.steps.get(MAP_STEP, index)
+            if step is not None:
+                step.fail(self.place_name(self.outputs[index].worker_id), now)
+        return splits
 
     def _lose_outputs(self, indexes: Sequence[int]) -> list[Attempt]:
         """Map the splits again whose output is lost, and hold back reduce steps until then."""

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mapreduce.exceptions import REFUSALS, MapReduceError
+from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError
 from mapreduce.job.spec import COMPLETE, ERROR
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
-from mapreduce.scheduler.step import Attempt, Step
+from mapreduce.scheduler.placement import Placement
+from mapreduce.scheduler.step import MAP_STEP, Attempt, Step
+from mapreduce.scheduler.worker_health import HealthTracker
 from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S, WorkerState
 from mapreduce.task_error import described
 
 log = logging.getLogger(__name__)
 
+STOPPED = "it stopped"  # why a worker is gone that has said so
 KEEP_BYTES = 32 * 2**20  # limit of the map output that the router itself keeps, over all jobs
 
 
@@ -77,6 +80,8 @@ class Scheduler:
         self.epoch = epoch
         self.workers: dict[str, WorkerState] = {}
         self.jobs: dict[str, JobState] = {}
+        self.health = HealthTracker()
+        self._placement = Placement(self.health, self.workers)
         self._numbers = itertools.count(1)
         self._orders: list[Order] = []
         self._kept: dict[str, int] = {}  # bytes of map output kept here, by job
@@ -85,6 +90,7 @@ class Scheduler:
 
     def add(self, job: JobState) -> None:
         self._durations.apply_to(job.spec, job.steps.timings)
+        job.able_places, job.place_name = self._placement.able_places, self.health.place_name
         self.jobs[job.job_id] = job
 
     def register(self, worker: WorkerState, held: dict[str, list[SplitOutput]]) -> None:
@@ -93,6 +99,7 @@ class Scheduler:
         if old is not None:
             worker.running = old.running
         self.workers[worker.worker_id] = worker
+        self.health.join(worker.worker_id, worker.name)
         for job_id, outputs in held.items():
             if (job := self.jobs.get(job_id)) is not None:
                 for output in outputs:
@@ -114,7 +121,7 @@ class Scheduler:
             # The worker does not list an attempt that was assigned to it: the message was lost.
             del worker.running[attempt_id]
             if (job := self.jobs.get(job_id)) is not None:
-                self._apply(job, partial(job.lost, attempt_id, "unknown to the worker", now))
+                self._lost(job, attempt_id, "unknown to the worker", now)
         worker.idle, worker.spare = max(0, idle - fresh), spare
         return True
 
@@ -136,21 +143,36 @@ class Scheduler:
 
     def done(self, answer: AttemptReply, result: dict[str, Any], output: SplitOutput | None, now: float) -> None:
         """Record the success of an attempt, with the output if it is a map step."""
-        job = self._record_reply(answer, now)
+        job, _ = self._record_reply(answer, now)
         if job is None:
             return
+        found = job.steps.find(answer.attempt_id)
+        if found is not None and (found[0].kind == MAP_STEP) != (output is not None):
+            has = "without" if output is None else "with"
+            self._lost(
+                job, answer.attempt_id, f"it reports {found[0].kind} {found[0].index} done {has} map output", now
+            )
+            return
+        rivals = [] if found is None else [attempt for attempt in found[0].attempts.values() if attempt is not found[1]]
         if output is not None and output.data is not None:
             if sum(self._kept.values()) + output.length > KEEP_BYTES:
                 output.data = None
             else:
                 self._kept[job.job_id] = self._kept.get(job.job_id, 0) + output.length
         self._apply(job, lambda: job.done(answer.attempt_id, result, output, now))
+        if found is not None and found[0].done:
+            self._succeeded(found[1], rivals, now, fetched=output is None or output.data is not None)
 
     def failed(self, answer: AttemptReply, error: MapReduceError, now: float) -> None:
         """Record the failure of an attempt."""
-        job = self._record_reply(answer, now)
+        job, begun_s = self._record_reply(answer, now)
+        if error.retryable and begun_s is not None:
+            self.health.failed(answer.worker_id, f"{error.code}: {error.message}", begun_s, now)
         if job is None:
             return
+        if isinstance(error, OutputGoneError) and begun_s is not None:
+            for holder in job.holders(error) - {answer.worker_id}:
+                self.health.failed(holder, f"its map output cannot be fetched: {error.message}", begun_s, now)
         worker = self.workers.get(answer.worker_id)
         if isinstance(error, REFUSALS) and worker is not None:
             error = type(error)(f"worker {worker.name}: {error.message}", {**error.details, "worker": worker.name})
@@ -159,7 +181,9 @@ class Scheduler:
 
     def broken(self, answer: AttemptReply, why: str, now: float) -> None:
         """Record the loss of an attempt with its executor; the worker is alive."""
-        job = self._record_reply(answer, now)
+        job, begun_s = self._record_reply(answer, now)
+        if begun_s is not None:
+            self.health.failed(answer.worker_id, why, begun_s, now)
         if job is not None:
             self._apply(job, lambda: job.broken(answer.attempt_id, why, now))
 
@@ -182,9 +206,12 @@ class Scheduler:
         if worker is None:
             return
         self._orders.append(WorkerGone(worker_id, worker.name, why))
+        if worker.running and why != STOPPED:
+            self.health.failed(worker_id, why, max(given_s for _, given_s in worker.running.values()), now)
         for job in self.jobs.values():
             self._apply(job, partial(job.worker_gone, worker_id, why, now))
             self._apply(job, partial(job.refused, set(self.workers), now))
+        self.health.leave(worker_id, now)
 
     def cancel(self, job_id: str, now: float) -> None:
         if (job := self.jobs.get(job_id)) is not None:
@@ -245,12 +272,30 @@ class Scheduler:
             else:
                 worker.spare -= 1
             worker.running[attempt_id] = (job.job_id, now)
+            self.health.assigned(worker.worker_id, now)
             self._orders.append(AssignStep(worker.worker_id, job, step, attempt_id))
 
     def _abort_overdue(self, job: JobState, now: float) -> None:
         for attempt in job.steps.overdue(now):
             self._abort([attempt])
-            self._abort(job.lost(attempt.attempt_id, f"no progress for {attempt.quiet_s(now):.1f} s", now))
+            self._lost(job, attempt.attempt_id, f"no progress for {attempt.quiet_s(now):.1f} s", now)
+
+    def _lost(self, job: JobState, attempt_id: str, why: str, now: float) -> None:
+        """Record the loss of an attempt on a worker that is alive, and count it against this worker."""
+        if (found := job.steps.find(attempt_id)) is not None:
+            self.health.failed(found[1].worker_id, why, found[1].started_s, now)
+            self._apply(job, partial(job.lost, attempt_id, why, now))
+
+    def _succeeded(self, attempt: Attempt, rivals: list[Attempt], now: float, *, fetched: bool) -> None:
+        """Record what an attempt that did its step says about its worker, and about those that it overtook.
+
+        Map output that stays with its worker, not `fetched` yet, proves nothing: nobody else may be able to read it.
+        """
+        if fetched:
+            self.health.succeeded(attempt.worker_id)
+        for rival in rivals:
+            if rival.place != attempt.place and rival.started_s < attempt.started_s:
+                self.health.overtaken(rival.worker_id, now - attempt.started_s, rival.started_s, now)
 
     def _apply(self, job: JobState, act: Callable[[], list[Attempt] | None]) -> None:
         """Call `act`, which concerns only `job`, and abort the attempts it returns; its failure ends only this job."""
@@ -266,7 +311,8 @@ class Scheduler:
         for worker in idle:
             for job in fewest_first:
                 try:
-                    step = job.offer(worker.worker_id, now)
+                    may_take = partial(self._placement.may_take, worker.worker_id, now=now)
+                    step = job.offer(worker.worker_id, now, may_take)
                 except Exception as error:  # noqa: BLE001 - one broken job must not stop the others
                     self.fail(job, error)
                     continue
@@ -283,12 +329,14 @@ class Scheduler:
                     return worker, job, step
         return None
 
-    def _record_reply(self, answer: AttemptReply, now: float) -> JobState | None:
+    def _record_reply(self, answer: AttemptReply, now: float) -> tuple[JobState | None, float | None]:
+        """Return the job, and when the attempt was assigned to this worker; None for what is not known."""
         worker = self.workers.get(answer.worker_id)
+        given = None
         if worker is not None:
-            worker.running.pop(answer.attempt_id, None)
+            given = worker.running.pop(answer.attempt_id, None)
             worker.seen_s = now
-        return self.jobs.get(answer.job_id)
+        return self.jobs.get(answer.job_id), None if given is None else given[1]
 
     def _abort(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:

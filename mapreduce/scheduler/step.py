@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from mapreduce.scheduler.step_timing import StepTiming
 
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
 KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
-FIRST_BACKUP_S = 5.0  # until a second attempt at planning or a small job, if nothing is known of earlier jobs
+FIRST_BACKUP_S = 5.0  # until a second attempt at a step if no duration is known, and from that one to a third
+MOST_PLACES = 3  # that attempt the same step at the same time
+CONFIRM_S = 5.0  # time for the executor to confirm the start of a call, which reports nothing until its end
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
+_IN_ANY_CASE = 5  # times the failures after which a job ends if they are at enough places
 
 
 @dataclass
@@ -24,12 +28,28 @@ class Attempt:
     number: int  # 1 = the first attempt
     started_s: float  # on the router's clock
     progressed_s: float  # time of the last progress, on the router's clock
+    place: str = ""  # name of the worker's place, which a restarted worker takes over
     docs: int = 0  # documents or keys it has reported so far
     phase: str | None = None  # as last reported; None = not reported yet
+    confirmed: bool = False  # True once its executor has reported anything
 
     def quiet_s(self, now: float) -> float:
         """Return the seconds since its start or its last progress."""
         return now - max(self.started_s, self.progressed_s)
+
+
+@dataclass
+class Trouble:
+    """Failures of a step at one place."""
+
+    lost: int = 0
+    transient: int = 0
+    last_s: float = 0.0  # time of the last one, on the router's clock
+
+    @property
+    def count(self) -> int:
+        """Return the number of failures of any kind."""
+        return self.lost + self.transient
 
 
 @dataclass(eq=False)
@@ -44,6 +64,41 @@ class Step:
     not_before_s: float = 0.0  # end of its pause, on the router's clock
     attempts: dict[str, Attempt] = field(default_factory=dict)  # running attempts by id
     refused_by: set[str] = field(default_factory=set)  # workers that cannot run it
+    troubles: dict[str, Trouble] = field(default_factory=dict)  # by name of the place
+
+    def lose(self, place: str, now: float) -> None:
+        """Record that an attempt was lost with its worker or executor, or has timed out."""
+        self.lost += 1
+        trouble = self.trouble(place, now)
+        trouble.lost += 1
+
+    def fail(self, place: str, now: float) -> None:
+        """Record that an attempt failed for a temporary reason."""
+        self.transient += 1
+        trouble = self.trouble(place, now)
+        trouble.transient += 1
+
+    def trouble(self, place: str, now: float) -> Trouble:
+        """Return the failures at a place, the last of which is at `now`."""
+        found = self.troubles.setdefault(place, Trouble())
+        found.last_s = now
+        return found
+
+    def exhausted(self, most_lost: int, most_transient: int, able: Collection[str]) -> bool:
+        """Return True if the step was lost `most_lost` times or has failed `most_transient` times, at enough places.
+
+        No place counts for more than its share, where `able` names the places that can run it, so that bad places
+        cannot end a job while others are there. But at several times these numbers it is over in any case.
+        """
+        if self.lost >= _IN_ANY_CASE * most_lost or self.transient >= _IN_ANY_CASE * most_transient:
+            return True
+        places = len({*able, *self.troubles})
+        lost = sum(min(trouble.lost, math.ceil(most_lost / places)) for trouble in self.troubles.values())
+        failed = sum(min(trouble.transient, math.ceil(most_transient / places)) for trouble in self.troubles.values())
+        return lost >= most_lost or failed >= most_transient
+
+
+MayTake = Callable[[Step], bool]
 
 
 class Steps:
@@ -52,8 +107,9 @@ class Steps:
     def __init__(self, ceiling_s: float) -> None:
         self.timings = {kind: StepTiming(ceiling_s) for kind in KINDS}
         self.timings[CALL].first_s = ceiling_s  # a call reports no progress, and its duration is unknown
-        for kind in (PLAN, SMALL):
-            self.timings[kind].first_backup_s = FIRST_BACKUP_S  # the only such step of a job: no typical duration
+        for kind in KINDS:
+            # A call can change anything at each run, so it gets no second attempt beside the first.
+            self.timings[kind].first_backup_s = None if kind == CALL else FIRST_BACKUP_S
         self._all: dict[tuple[str, int], Step] = {}
         self._left = dict.fromkeys(KINDS, 0)
         self._waiting: dict[str, deque[Step]] = {kind: deque() for kind in KINDS}
@@ -91,34 +147,42 @@ class Steps:
         """Return the running attempts for which `wanted` is true."""
         return [a for step in self.under_way for a in step.attempts.values() if wanted(a)]
 
-    def offer(self, kinds: tuple[str, ...], worker_id: str, now: float, most: int) -> Step | None:
-        """Return the step that an idle worker should run; None if there is none.
+    def offer(
+        self, kinds: tuple[str, ...], worker_id: str, now: float, most: int, may_take: MayTake = lambda step: True
+    ) -> Step | None:
+        """Return the step that an idle worker should run, of those that it may take; None if there is none.
 
         First choice is a second attempt at a step without progress for longer than others took, then a waiting step if
         fewer than `most` are running, then a second attempt at a step that is merely slow.
         """
         self._requeue_paused(now)
         late = [s for s in self.under_way if s.kind in kinds and self._wants_backup(s, worker_id, now)]
+        late = sorted((step for step in late if may_take(step)), key=lambda step: step.index)
         silent = [step for step in late if self._is_silent(step, now)]
         if silent:
-            return min(silent, key=lambda step: step.index)
+            return silent[0]
         if len(self.under_way) < most:
             for kind in kinds:
                 for step in self._waiting[kind]:
-                    if worker_id not in step.refused_by:
+                    if worker_id in step.refused_by:
+                        continue
+                    if may_take(step):
                         return step
-        return min(late, key=lambda step: step.index, default=None)
+                    if not step.troubles and not step.refused_by:
+                        break  # the worker gets none of those that nobody has tried: there can be thousands
+        return late[0] if late else None
 
     def silent(self, now: float) -> list[Step]:
         """Return the steps whose only attempt has shown no progress for longer than other steps took."""
-        late = [step for step in self.under_way if self._wants_backup(step, "", now) and self._is_silent(step, now)]
+        only = [step for step in self.under_way if len(step.attempts) == 1]
+        late = [step for step in only if self._wants_backup(step, "", now) and self._is_silent(step, now)]
         return sorted(late, key=lambda step: step.index)
 
-    def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
-        """Record that `step` was assigned to a worker."""
+    def begin(self, step: Step, attempt_id: str, worker_id: str, now: float, place: str = "") -> Attempt:
+        """Record that `step` was assigned to a worker; `place` names its place, by default its id."""
         if not step.attempts:
             self._waiting[step.kind].remove(step)
-        attempt = Attempt(attempt_id, worker_id, step.lost + 1, now, now)
+        attempt = Attempt(attempt_id, worker_id, step.lost + 1, now, now, place or worker_id)
         step.attempts[attempt_id] = attempt
         self._by_attempt[attempt_id] = step
         return attempt
@@ -174,7 +238,7 @@ class Steps:
             attempt
             for step in self.under_way
             for attempt in step.attempts.values()
-            if attempt.quiet_s(now) > self.timings[step.kind].limit_s(attempt.number)
+            if attempt.quiet_s(now) > self._limit_s(step, attempt)
         ]
 
     def refused(self, workers: set[str]) -> bool:
@@ -190,7 +254,7 @@ class Steps:
             backup = self.timings[step.kind].backup_after_s()
             for attempt in step.attempts.values():
                 age = now - attempt.started_s
-                found.append(self.timings[step.kind].limit_s(attempt.number) - attempt.quiet_s(now))
+                found.append(self._limit_s(step, attempt) - attempt.quiet_s(now))
                 if backup is not None and len(step.attempts) == 1 and age < backup:
                     found.append(backup - age)
         return max(min(found), 0.001)
@@ -213,9 +277,21 @@ class Steps:
         after = self.timings[step.kind].backup_after_s() or 0.0
         return all(attempt.quiet_s(now) >= after for attempt in step.attempts.values())
 
+    def _limit_s(self, step: Step, attempt: Attempt) -> float:
+        """Return the longest time without progress for an attempt."""
+        limit_s = self.timings[step.kind].limit_s(attempt.number)
+        if step.kind == CALL and not attempt.confirmed:
+            return min(CONFIRM_S * 2.0 ** min(attempt.number - 1, 30), limit_s)
+        return limit_s
+
     def _wants_backup(self, step: Step, worker_id: str, now: float) -> bool:
+        """Return True if the step is late: its only attempt, or all at other places, which are silent."""
         after = self.timings[step.kind].backup_after_s()
-        if after is None or len(step.attempts) != 1 or worker_id in step.refused_by:
+        if after is None or worker_id in step.refused_by:
             return False
-        (attempt,) = step.attempts.values()
-        return now - attempt.started_s >= after
+        attempts = list(step.attempts.values())
+        if len(attempts) == 1:
+            return now - attempts[0].started_s >= after
+        elsewhere = all(attempt.worker_id != worker_id for attempt in attempts)
+        most = len({attempt.place for attempt in attempts}) < MOST_PLACES and len(attempts) <= MOST_PLACES
+        return elsewhere and most and all(attempt.quiet_s(now) >= max(after, FIRST_BACKUP_S) for attempt in attempts)

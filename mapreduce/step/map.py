@@ -15,7 +15,7 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from mapreduce.codec import NOT_BSON, encode
-from mapreduce.exceptions import KeyRefusedError, MapFailedError, MapReduceError, ReduceFailedError
+from mapreduce.exceptions import KeyRefusedError, MapFailedError, MapReduceError, ReduceFailedError, WorkerUnableError
 from mapreduce.key import identity
 from mapreduce.step.partition import group_by_partition
 from mapreduce.step.reader import DocumentReader
@@ -239,7 +239,7 @@ def run_map(
         collector.finish()
     except MapReduceError as error:
         writer.discard()
-        if not skip or isinstance(error, ReduceFailedError):
+        if not skip or isinstance(error, ReduceFailedError | WorkerUnableError):
             raise _named(error, documents, job.id_key) from error
     except BaseException as error:
         writer.discard()

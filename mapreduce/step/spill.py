@@ -5,6 +5,7 @@ A file of runs is a sequence of BSON documents; with compression each is `{z: zl
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mapreduce.codec import NOT_BSON, decode, decode_each, encode, why_not_bson
-from mapreduce.exceptions import KeyRefusedError, MapFailedError, OutputGoneError
+from mapreduce.exceptions import KeyRefusedError, MapFailedError, OutputGoneError, WorkerUnableError
 
 BATCH_BYTES = 64 * 2**10  # target size of an encoded batch: a merge holds one batch per run
 BUFFER_BYTES = 2**20
@@ -60,7 +61,8 @@ def read_file(path: Path, offset: int, length: int) -> bytes:
 class RunWriter:
     """Encode sorted runs into memory, or into the file `path` once they exceed `inline_bytes`.
 
-    Belongs to one thread. Cannot be used after `finish` or `discard`.
+    Belongs to one thread. Cannot be used after `finish` or `discard`. `write` and `finish` raise `WorkerUnableError` if
+    the file cannot be written.
     """
 
     path: Path
@@ -95,14 +97,14 @@ class RunWriter:
         """Close the file, if any, and return what was written."""
         if self._file is None:
             return MapOutput(tuple(self.segments), bytes(self._buffer), None)
-        self._flush()
-        self._file.close()
+        self._flush(last=True)
         return MapOutput(tuple(self.segments), None, self.path)
 
     def discard(self) -> None:
         """Delete what was written."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # it may still try to write to a full disk
+                self._file.close()
             self.path.unlink(missing_ok=True)
 
     def _encode(self, keys: list[Any], values: list[Any]) -> bytes:
@@ -119,11 +121,19 @@ class RunWriter:
         if self.written > self.inline_bytes and (self._file is None or len(self._buffer) > BUFFER_BYTES):
             self._flush()
 
-    def _flush(self) -> None:
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = self.path.open("wb")
-        self._file.write(self._buffer)
+    def _flush(self, *, last: bool = False) -> None:
+        """Write the buffer to the file. Raise `WorkerUnableError` if that fails, for example on a full disk."""
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._file = self.path.open("wb")
+            self._file.write(self._buffer)
+            if last:
+                self._file.close()
+        except OSError as error:
+            raise WorkerUnableError(
+                f"map output cannot be written to {self.path}: {error.strerror}: check the disk of job_root"
+            ) from error
         self._buffer.clear()
 
 

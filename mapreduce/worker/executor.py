@@ -31,6 +31,7 @@ from mapreduce.job.basic_job import CallSpec, run_call
 from mapreduce.job.function_registry import Registry
 from mapreduce.job.spec import JobSpec
 from mapreduce.job.spec_check import checked_spec
+from mapreduce.resource_error import as_unable
 from mapreduce.scheduler.map_output_index import pack_segments, unpack_segments
 from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, SMALL
 from mapreduce.settings import CurveKeys
@@ -130,6 +131,7 @@ class Executor:
     ) -> tuple[dict[str, Any], dict[str, Any] | None, list[bytes]]:
         kind = header["kind"]
         if kind == CALL:
+            self._send_progress(0, None)  # a call that is not confirmed soon is begun elsewhere
             call = CallSpec.from_document(decode(header["spec"]))
             return {"result": run_call(call, self._registry)}, None, []
         runner = self._runner(header)
@@ -240,12 +242,15 @@ class Executor:
         if phase is None and now - self._reported_s < self._report_every_s:
             return
         self._reported_s = now
-        header = {"attempt": self._attempt, "job": self._job, "docs": docs, "phase": phase}
-        self._socket.send_multipart(message.pack(message.PROGRESS, header))
+        self._send_progress(docs, phase)
         while self._socket.poll(0):
             kind, order, _ = message.unpack(self._socket.recv_multipart())
             if kind == message.ABORT and order["attempt"] == self._attempt:
                 raise Aborted
+
+    def _send_progress(self, docs: int, phase: str | None) -> None:
+        header = {"attempt": self._attempt, "job": self._job, "docs": docs, "phase": phase}
+        self._socket.send_multipart(message.pack(message.PROGRESS, header))
 
     def _loaded_before(self, header: dict[str, Any]) -> bool:
         """Return True if the files match the job's code, so that a new process would load the right version."""
@@ -264,7 +269,7 @@ def _counted(counts: dict[str, ReduceCounts]) -> list[list[Any]]:
 
 
 def _engine_error(error: BaseException) -> MapReduceError:
-    known = as_engine_error(error)
+    known = as_engine_error(error) or as_unable(error)
     if known is None:
         log.error("step failed", exc_info=error)
         known = MapReduceError(described(error), {"traceback": task_traceback(error)})

@@ -35,7 +35,7 @@ class ExecutorFactory:
     def spawn(self) -> ExecutorProcess:
         """Start an executor without waiting for it, because this thread also sends heartbeats; it reports when ready.
 
-        Raise whatever the configuration function raises.
+        Raise whatever the configuration function raises, and `OSError` if no process can be started.
         """
         config = self._config().to_bytes()
         socket = self._context.socket(zmq.PAIR)
@@ -43,22 +43,31 @@ class ExecutorFactory:
         socket.set_hwm(_HIGH_WATER)
         address = f"ipc://{self._claim.path / str(next(self._numbers))}"
         socket.bind(address)
-        read_end, write_end = os.pipe()
-        # The executor must find the same modules as this process.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mapreduce.worker.executor", address, str(os.getpid())],
-            stdin=subprocess.PIPE,
-            pass_fds=(write_end,),
-            env=environment,
-            process_group=0,  # Ctrl-C reaches only the worker, which ends its executors
-        )
-        os.close(write_end)
+        with contextlib.ExitStack() as unless_started:  # without processes or files left, it is tried again and again
+            unless_started.callback(socket.close)
+            read_end, write_end = os.pipe()
+            unless_started.callback(os.close, read_end)
+            try:
+                process = _start(address, write_end)
+            finally:
+                os.close(write_end)
+            unless_started.pop_all()
         return ExecutorProcess(process, socket, read_end, config)
 
     def close(self) -> None:
         """Remove the folder of sockets."""
         self._claim.release()
+
+
+def _start(address: str, lifeline: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mapreduce.worker.executor", address, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        pass_fds=(lifeline,),
+        # The executor must find the same modules as this process.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+        process_group=0,  # Ctrl-C reaches only the worker, which ends its executors
+    )
 
 
 class ExecutorProcess:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import zmq
 
 from mapreduce.codec import NOT_BSON, decode, encode
-from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, from_document
+from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, WorkerUnableError, from_document
 from mapreduce.router.router import Stop
 from mapreduce.scheduler.worker_state import HEARTBEAT_S
 from mapreduce.settings import EngineSettings
@@ -317,9 +317,15 @@ class Worker:
             child.mark_leaving()
             return
         if kind == message.DONE and header["held"] is not None:
-            data = bytes(payload[0]) if payload else None
-            self.map_outputs.put(header["job"], header["held"], data)
-            frames = message.pack(message.DONE, header, *payload)  # the store may have set a path
+            try:
+                self.map_outputs.put(header["job"], header["held"], bytes(payload[0]) if payload else None)
+                frames = message.pack(message.DONE, header, *payload)  # the store may have set a path
+            except OSError as error:
+                lack = WorkerUnableError(
+                    f"map output cannot be kept: {error}: check the disk of job_root"
+                ).to_document()
+                kind, header = message.FAILED, {**header, "error": lack}
+                frames = message.pack(kind, header)
         if kind in (message.DONE, message.FAILED):
             aborted = kind == message.FAILED and header["error"] is None
             child.mark_leaving() if header["leaves"] else child.mark_idle()

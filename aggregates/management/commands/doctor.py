@@ -16,6 +16,8 @@ from ingest.store.block_release import revoke
 from ingest.store.ingester_report import StoreReport, advice, problems, summarize
 from ingest.store.store import Store, connect
 from mapreduce.engine import open_engine
+from mapreduce.engine.engine_status import EngineStatus, engine_summary
+from mapreduce.scheduler.worker_health import BACKING_OFF, QUARANTINED
 
 BLOCKER_AGE_S = 10.0  # a younger open block is normal work in progress
 PING_S = 2.0
@@ -40,12 +42,13 @@ class Command(ZarkovCommand):
         with contextlib.closing(store.connection):
             if options["release"]:
                 return self._release(store, options["release"])
-            return self._examine(summarize(store))
+            return self._examine(summarize(store), engine_summary(store.database()))
 
-    def _examine(self, summary: StoreReport) -> int:
+    def _examine(self, summary: StoreReport, engine: EngineStatus) -> int:
         self._counts(summary)
         found = [advice(blocker) for blocker in summary.blockers if blocker.age_s > BLOCKER_AGE_S]
-        found += problems(summary) + self._receiver() + self._router() + self._aggregates()
+        found += problems(summary) + self._receiver() + self._router() + self._workers(engine)
+        found += self._aggregates()
         for sentence in found:
             self.stdout.write(f"! {sentence}")
         if not found:
@@ -83,6 +86,15 @@ class Command(ZarkovCommand):
             if engine.ping(PING_S):
                 return []
         return [f"no router answers at {config.zmr.req_uri or config.zmr.req_bind} (zmr.req_uri): start `runrouter`"]
+
+    def _workers(self, engine: EngineStatus) -> list[str]:
+        for worker in engine.in_state(BACKING_OFF):
+            self.stdout.write(f"worker {worker.name} backs off after {worker.failures} failures: {worker.reason}")
+        return [
+            f"worker {worker.name} is quarantined, as it has failed {worker.failures} times in a row since "
+            f"{worker.since:%Y-%m-%d %H:%M:%S} UTC: {worker.reason}: repair it; it is tried again once a minute"
+            for worker in engine.in_state(QUARANTINED)
+        ]
 
     def _aggregates(self) -> list[str]:
         waiting = AggDef.objects.filter(enabled=True).exclude(state__in=["", "new", "ok"])

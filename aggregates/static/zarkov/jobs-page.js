@@ -20,7 +20,22 @@ function show(data) {
   byId("workers").textContent = exact(data.workers.length);
   byId("router").textContent = data.router ? `router ${data.router}` : "no router";
   byId("failed").textContent = exact(data.ended.error ?? 0);
+  failing(data.workers.filter((worker) => worker.since));
   rows();
+}
+
+function failing(workers) {
+  const box = byId("failing-workers");
+  box.hidden = workers.length === 0;
+  box.querySelector("ul").replaceChildren(...workers.map((worker) => make("li", { "data-worker": worker.name }, ...health(worker))));
+}
+
+function health(worker) {
+  const retry = Date.parse(worker.retry) - Date.now();
+  const due = retry > 0 ? `next attempt in ${duration(retry)}` : "next attempt with the next step";
+  const since = make("time", { datetime: worker.since, title: worker.since }, ago(worker.since));
+  const count = worker.failures === 1 ? "1 failure" : `${exact(worker.failures)} failures in a row`;
+  return [make("strong", {}, `${worker.name} is ${worker.state}`), `: ${count} since `, since, `, ${due}. `, worker.reason];
 }
 
 function rows() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from typing import Any
 
 from aggregates.web.json_encoding import to_json
@@ -55,7 +56,7 @@ class JobsFeed:
         ]
         return {
             "router": engine.router,
-            "workers": [{"name": w.name, "slots": w.slots, "busy": w.busy} for w in engine.workers],
+            "workers": [asdict(worker) for worker in engine.workers],
             "slots": engine.slots,
             "busy": engine.busy,
             "docs_per_s": engine.docs_per_s,

@@ -23,6 +23,7 @@ from aggregates.web.live import process_hub
 from ingest.exceptions import StoreUnpreparedError
 from ingest.store.ingester_report import IngesterReport, summarize
 from mapreduce.engine.engine_status import engine_summary
+from mapreduce.scheduler.worker_health import BACKING_OFF, QUARANTINED
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,10 @@ def _engine() -> Iterator[Metric]:
     found = engine_summary(mongo.database())
     yield _gauge("zarkov_router_up", "Whether a router reports", found.router is not None)
     yield _gauge("zarkov_workers", "Workers of the router", len(found.workers))
+    failing = {state: len(found.in_state(state)) for state in (BACKING_OFF, QUARANTINED)}
+    yield _family_by_label(
+        GaugeMetricFamily, "zarkov_workers_failing", "Workers that get little work or none", "state", failing
+    )
     yield _gauge("zarkov_worker_slots", "Steps that all workers can do at once", found.slots)
     yield _gauge("zarkov_worker_slots_busy", "Steps in progress", found.busy)
     yield _family_by_label(GaugeMetricFamily, "zarkov_jobs", "Map-reduce jobs that have not ended", "state", found.jobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from datetime import UTC, datetime
 
 import pytest
 import zmq
@@ -107,6 +108,20 @@ def test_a_failing_aggregate_is_named_with_its_error(producer):
     code, output = run()
     assert code == 1
     assert "aggregate bad is failing: KeyError: 'page'" in output
+
+
+def test_workers_that_fail_are_named_with_the_reason(producer):
+    now = datetime.now(UTC)
+    quarantined = {"name": "one:7", "slots": 1, "busy": 0, "state": "quarantined", "failures": 6, "since": now}
+    backing_off = {"name": "two:8", "slots": 1, "busy": 0, "state": "backing off", "failures": 2, "since": now}
+    workers = [{**quarantined, "reason": "worker_unable: disk"}, {**backing_off, "reason": "its process ended"}]
+    database = process_connections().run_context.store.database()
+    database["zmr.router"].insert_one({"_id": "router", "name": "r:1", "seen": now, "workers": workers, "totals": {}})
+    code, output = run()
+    assert code == 1
+    assert "! worker one:7 is quarantined, as it has failed 6 times in a row since" in output
+    assert "UTC: worker_unable: disk: repair it; it is tried again once a minute" in output
+    assert "\nworker two:8 backs off after 2 failures: its process ended\n" in output
 
 
 def test_a_wrong_name_is_refused(producer):

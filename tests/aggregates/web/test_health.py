@@ -141,15 +141,17 @@ def test_metrics_report_the_state_of_the_engine(open_site: Any, database: Any, c
          "progress": {"splits": 9, "splits_done": 4}}
     )  # fmt: skip
     worker = {"name": "w", "slots": 2, "busy": 1}
+    bad = {"name": "b", "slots": 1, "busy": 0, "state": "quarantined", "failures": 7, "reason": "away"}
     database["zmr.router"].insert_one(
-        {"_id": "router", "name": "r", "seen": datetime.now(UTC), "workers": [worker], "totals": {"error": 3}}
+        {"_id": "router", "name": "r", "seen": datetime.now(UTC), "workers": [worker, bad], "totals": {"error": 3}}
     )
     found = numbers(client.get("/metrics").content.decode())
     assert (found["zarkov_jobs", "map"], found["zarkov_jobs", "reduce"]) == (1, 0)
     assert found["zarkov_jobs_ended_total", "error"] == 3
     assert (found["zarkov_job_splits",], found["zarkov_job_splits_done",]) == (9, 4)
-    assert (found["zarkov_router_up",], found["zarkov_workers",]) == (1, 1)
-    assert (found["zarkov_worker_slots",], found["zarkov_worker_slots_busy",]) == (2, 1)
+    assert (found["zarkov_router_up",], found["zarkov_workers",]) == (1, 2)
+    assert (found["zarkov_workers_failing", "quarantined"], found["zarkov_workers_failing", "backing off"]) == (1, 0)
+    assert (found["zarkov_worker_slots",], found["zarkov_worker_slots_busy",]) == (3, 1)
 
 
 def test_metrics_report_the_state_of_definitions_and_runs(open_site: Any, client: Client) -> None:

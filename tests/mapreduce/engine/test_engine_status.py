@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pymongo.database import Database
 from mapreduce.engine.engine_status import engine_summary, list_jobs
 from mapreduce.job.spec import RUNNING_STATES, JobStatus, Output
 from mapreduce.router.status_report import AT_LEAST_S, EVERY_S, StatusReport
+from mapreduce.scheduler.worker_health import BACKING_OFF, WORKING, HealthTracker
 from mapreduce.scheduler.worker_state import WorkerState
 from tests.support.mapreduce.cluster import Cluster
 from tests.support.mapreduce.jobs import job, start_gated
@@ -69,15 +71,47 @@ def test_a_router_that_has_not_written_for_a_while_does_not_count_as_alive(datab
 def test_the_router_writes_changes_every_second_and_a_sign_of_life_every_five() -> None:
     live = StatusReport("h:1")
     worker = WorkerState("w", "h:2", 2, "", 0.0, idle=2)
-    assert live.due([worker], 0.0) is not None
+    health = HealthTracker()
+    health.join("w", "h:2")
+    assert live.due([worker], health, 0.0) is not None
     worker.idle = 1
-    assert live.due([worker], EVERY_S / 2) is None
-    found = live.due([worker], EVERY_S)
+    assert live.due([worker], health, EVERY_S / 2) is None
+    found = live.due([worker], health, EVERY_S)
     assert found is not None
     assert found["workers"] == [{"name": "h:2", "slots": 2, "busy": 1}]
-    assert live.due([worker], 3.0) is None
+    assert live.due([worker], health, 3.0) is None
     live.ended(JobStatus("j", "error", progress={"docs_in": 7}))
-    found = live.due([worker], 3.0)
+    found = live.due([worker], health, 3.0)
     assert found is not None
     assert (found["totals"]["error"], found["totals"]["docs_in"]) == (1, 7)
-    assert live.due([worker], 3.0 + AT_LEAST_S) is not None
+    assert live.due([worker], health, 3.0 + AT_LEAST_S) is not None
+
+
+def test_the_status_of_a_worker_that_fails_says_why_since_when_and_when_it_is_tried_again(database: Data) -> None:
+    began = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    live, health = StatusReport("h:1", began), HealthTracker()
+    health.join("w", "h:2")
+    for at in (10.0, 20.0):
+        health.failed("w", "store_unavailable: no servers", at, at)
+    found = live.due([WorkerState("w", "h:2", 2, "", 0.0, idle=2)], health, 20.0)
+    assert found is not None
+    database["zmr.router"].insert_one({"_id": "router", **found})
+    database["zmr.router"].update_one({}, [{"$set": {"seen": "$$NOW"}}])
+    (worker,) = engine_summary(database).in_state(BACKING_OFF)
+    assert (worker.failures, worker.reason) == (2, "store_unavailable: no servers")
+    assert worker.since == began + datetime.timedelta(seconds=10)
+    assert worker.retry == began + datetime.timedelta(seconds=21)
+
+
+def test_the_router_reports_the_health_of_its_workers(cluster: Cluster, database: Data, events: Events) -> None:
+    """The only worker cannot reach MongoDB, but its router can."""
+    cluster.start_router()
+    cluster.start_worker(mongo_uri="mongodb://127.0.0.1:1/")
+    cluster.ready(1)
+    assert [worker["state"] for worker in cluster.engine.config()["workers"]] == [WORKING]
+    cluster.engine.submit(job(database))
+    (worker,) = eventually(lambda: engine_summary(database).in_state(BACKING_OFF), what="the worker backs off")
+    assert worker.reason.startswith("store_unavailable: MongoDB does not answer")
+    assert worker.since is not None and worker.retry is not None
+    (shown,) = cluster.engine.config()["workers"]
+    assert (shown["reason"], shown["failing_s"] > 0) == (worker.reason, True)

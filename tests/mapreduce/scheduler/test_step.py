@@ -4,7 +4,18 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mapreduce.scheduler.step import MAP_STEP, Steps
+from mapreduce.scheduler.step import (
+    CALL,
+    CONFIRM_S,
+    FIRST_BACKUP_S,
+    MAP_STEP,
+    PLAN,
+    PUBLISH,
+    REDUCE_STEP,
+    SMALL,
+    Step,
+    Steps,
+)
 from mapreduce.scheduler.step_timing import StepTiming
 
 
@@ -58,10 +69,28 @@ def test_a_running_step_reports_progress_before_it_would_be_repeated(
     assert timing.backup_after_s() == pytest.approx(max(3 * typical_s, 2 * typical_s + 0.02))
 
 
-def test_no_step_is_repeated_while_no_durations_are_known() -> None:
-    found = steps(1)
-    begin(found, "w1", 0.0, "a")
-    assert offer(found, "w2", 59.0) is None
+@pytest.mark.parametrize("kind", [PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, SMALL])
+def test_a_step_of_unknown_duration_is_repeated_after_five_seconds(kind: str) -> None:
+    found = Steps(100.0)
+    found.add(kind, 0)
+    step = found.offer((kind,), "w1", 0.0, 100)
+    assert step is not None
+    found.begin(step, "a", "w1", 0.0)
+    assert found.offer((kind,), "w2", FIRST_BACKUP_S - 0.1, 100) is None
+    assert found.offer((kind,), "w2", FIRST_BACKUP_S, 100) is step
+
+
+def test_a_call_is_never_begun_twice_but_lost_if_its_start_is_not_confirmed() -> None:
+    found = Steps(100.0)
+    found.add(CALL, 0)
+    step = found.offer((CALL,), "w1", 0.0, 100)
+    assert step is not None
+    found.begin(step, "a", "w1", 0.0)
+    assert found.overdue(CONFIRM_S) == []
+    assert [attempt.attempt_id for attempt in found.overdue(CONFIRM_S + 0.1)] == ["a"]
+    step.attempts["a"].confirmed = True
+    assert found.overdue(99.0) == []
+    assert found.offer((CALL,), "w2", 99.0, 100) is None
 
 
 def test_a_silent_step_is_repeated_before_waiting_steps_start() -> None:
@@ -82,12 +111,32 @@ def test_a_slow_step_with_progress_is_repeated_after_waiting_steps_start() -> No
     assert offer(found, "w3", 1.7) == 0
 
 
-def test_a_step_never_has_more_than_two_attempts_at_once() -> None:
+def test_a_step_has_two_attempts_at_once_and_a_third_only_if_both_are_silent() -> None:
     found = steps(1)
     found.timings[MAP_STEP].add(1.0)
     begin(found, "w1", 0.0, "a")
     begin(found, "w2", 2.0, "b")
+    assert offer(found, "w3", 2.0 + FIRST_BACKUP_S - 0.1) is None
+    found.find("b")[1].progressed_s = 50.0  # type: ignore[index]
     assert offer(found, "w3", 50.0) is None
+    assert offer(found, "w2", 60.0) is None
+    begin(found, "w3", 60.0, "c")
+    assert offer(found, "w4", 90.0) is None
+
+
+def test_a_worker_that_may_take_nothing_is_refused_without_a_look_at_every_step() -> None:
+    found = steps(10_000)
+    asked = []
+
+    def refuse(step: Step) -> bool:
+        asked.append(step.index)
+        return False
+
+    step = found.get(MAP_STEP, 0)
+    assert step is not None
+    step.trouble("w1#1", 0.0)
+    assert found.offer((MAP_STEP,), "w1", 0.0, 100, refuse) is None
+    assert asked == [0, 1]  # the one that failed before, and one that nobody has tried
 
 
 def test_the_number_of_steps_at_once_is_limited() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -107,6 +107,37 @@ def test_progress_is_live_and_a_failed_job_shows_its_traceback(charts: Server, p
     page.get_by_label("only running or failed jobs").check()
     expect(page.locator('tr[data-job-id="sales-2"]')).to_have_count(0)
     assert page.get_by_role("button", name="Cancel").count() == 0  # a reader may not cancel
+
+
+def test_workers_that_fail_are_named_with_reason_and_next_attempt(charts: Server, page: Page) -> None:
+    charts.stop("router")  # it would write its own status over this one
+    now = datetime.now(UTC)
+    bad = {
+        "name": "two:8",
+        "slots": 1,
+        "busy": 0,
+        "state": "quarantined",
+        "failures": 6,
+        "reason": "a <b>full</b> disk",
+    }
+    bad |= {"since": now - timedelta(minutes=5), "retry": now + timedelta(minutes=10)}
+    workers = [{"name": "one:7", "slots": 1, "busy": 0}, bad]
+
+    def write(*shown: dict[str, Any]) -> None:
+        status = {"name": "r:1", "seen": datetime.now(UTC), "workers": list(shown), "totals": {}}
+        charts.database["zmr.router"].update_one({"_id": "router"}, {"$set": status}, upsert=True)
+
+    try:
+        write(*workers)
+        page.goto(charts.url("jobs/"))
+        box = page.locator("#failing-workers")
+        expect(box).to_contain_text("two:8 is quarantined: 6 failures in a row since 5 min ago, next attempt in 9 min")
+        expect(box).to_contain_text("a <b>full</b> disk")
+        expect(box.locator("li")).to_have_count(1)
+        write(workers[0])
+        expect(box).to_be_hidden()
+    finally:
+        charts.start_router()
 
 
 def test_an_operator_cancels_a_job_on_the_page(charts: Server, open_context: Callable[..., Any]) -> None:
