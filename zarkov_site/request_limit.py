@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aggregates.web.body_limit import MAX_DRAINED_BYTES
-from aggregates.web.exceptions import BadRequestError
 
 TURN_S = 0.001  # of decoding chunks, before others have theirs
 FREE_CHUNKS = 2**16  # may be of one byte; a client without a buffer sends a small body so
@@ -36,6 +35,8 @@ def taking_turns(pieces: Iterable[bytes], request: Any) -> Iterator[bytes]:
     connection is closed, since nothing says where the next request starts.
     """
     import gevent
+
+    from aggregates.web.exceptions import BadRequestError  # imports Django, which gunicorn's parent must not
 
     size_bytes = 0
     turn_ends = time.monotonic() + TURN_S

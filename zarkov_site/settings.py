@@ -134,7 +134,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["aggregates.web.api.permission.Capability"],
     "DEFAULT_RENDERER_CLASSES": [
         "aggregates.web.api.renderer.AnswerRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "aggregates.web.api.renderer.PageRenderer",
     ],
     "DEFAULT_PARSER_CLASSES": ["aggregates.web.api.json_body.UniqueNamesParser"],
     "DEFAULT_THROTTLE_CLASSES": ["aggregates.web.api.throttling.ScopeThrottle"],

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from rest_framework.exceptions import APIException
 
-class WebError(Exception):
-    """Base of all errors sent to clients, as `{"error": {"code", "message", "details"}}`."""
+
+class WebError(APIException):
+    """Base of all errors sent to clients, as `{"error": {"code", "message", "details"}}`.
+
+    They are errors of the REST framework, because its browsable pages ask the permissions of a view again for each
+    form that they may show, and expect no other errors then.
+    """
 
     code = "error"
-    status = 400
+    status = status_code = 400
     retryable = False
     retry_after_s: int | None = None  # sent as Retry-After; None = no such header
 
@@ -17,9 +23,10 @@ class WebError(Exception):
         """Set `code` and the other attributes that a class statement names."""
         for name, value in traits.items():
             setattr(cls, name, value)
+        cls.status_code = cls.status  # as the REST framework calls it
 
     def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
+        super().__init__(message, self.code)
         self.message = message
         self.details = details
 

@@ -1,10 +1,11 @@
-"""Render answers of the API as JSON, including BSON types."""
+"""Render answers of the API: as JSON, including BSON types, for programs, and as pages for people."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
+from rest_framework.request import Request
 
 from aggregates.web.json_encoding import plain, to_json
 
@@ -20,3 +21,23 @@ class AnswerRenderer(JSONRenderer):
             rendered: bytes = super().render(plain(data), accepted_media_type, renderer_context)
             return rendered
         return to_json(data)
+
+
+MAX_SHOWN_CHARS = 100_000  # of an answer on a page: more is for programs, and would keep a browser busy for minutes
+_MAX_PARTS = 12  # of a path; a name with more slashes gets no breadcrumbs, for which each of them is looked up
+
+
+class PageRenderer(BrowsableAPIRenderer):
+    """A page that shows the JSON of an answer, or its start if it is long, and forms for what the viewer may do."""
+
+    def get_content(self, renderer: Any, data: Any, accepted_media_type: Any, renderer_context: Any) -> str:
+        """Return the indented JSON, cut off after `MAX_SHOWN_CHARS`."""
+        content: str = super().get_content(renderer, data, accepted_media_type, renderer_context)
+        if len(content) <= MAX_SHOWN_CHARS:
+            return content
+        left = len(content) - MAX_SHOWN_CHARS
+        return f"{content[:MAX_SHOWN_CHARS]}\n... {left} more characters: send the header Accept: application/json"
+
+    def get_breadcrumbs(self, request: Request) -> list[tuple[str, str]]:
+        """Return the pages above this one."""
+        return [] if request.path.count("/") > _MAX_PARTS else super().get_breadcrumbs(request)
