@@ -1,0 +1,27 @@
+"""What hostile clients know of a running system: its addresses, and a token that may only send events."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Addresses of one system as its clients use them."""
+
+    web: str  # ends with a slash
+    bson: str
+    json: str
+    acknowledged: str
+    requests: str  # of the router, for clients
+    workers: str  # of the router, for workers
+    publishers: str  # of the metrics broker
+    ingest_token: str
+
+    def to_text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Targets:
+        return cls(**json.loads(text))
