@@ -13,7 +13,7 @@ NPM_STAMP := node_modules/.installed
 NPM_DEV_STAMP := node_modules/.installed-dev
 ONLY ?=
 
-.PHONY: run setup wheel client test test-long bench lint format lock screenshots clean
+.PHONY: run setup wheel client test test-long bench lint outdated format lock screenshots clean
 
 run: setup
 	$(BIN)/python manage.py up --set anonymous_read=true
@@ -77,6 +77,11 @@ lint: setup $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy -p mapreduce -p ingest -p aggregates -p zarkov_site
+	$(BIN)/python -m tests.locked_versions
+
+# What is locked and behind its newest release; asks the package index.
+outdated: setup $(DEV_STAMP)
+	$(BIN)/python -m tests.locked_versions --outdated
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,8 @@
-"""Tasks for the sample data and the overview page, which also serve as examples."""
+"""Tasks for the sample data and the overview page, which also serve as examples.
+
+An event without the fields that a task reads, or with others in their place, is left out: it must not stop the numbers
+of all the others, and `event_noval` sends events that nobody has checked.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aggregates import period
+from aggregates.event_field import number_at, text_at
 from aggregates.metric import CounterTask, DeliveryTask, DistributionTask, SetTask
 from aggregates.period import Span
 from aggregates.task import Task, register
+from ingest.metrics.clamp import clamp
+
+UNTYPED = "(none)"  # counted by type: events without one
 
 
 @register
@@ -19,7 +27,8 @@ class CommitsByDay(Task):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
-            yield f"{event['context']['project']}/{period.day_key(event['timestamp'])}", 1
+            if project := text_at(event, "context", "project"):
+                yield f"{project}/{period.day_key(event['timestamp'])}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
@@ -34,17 +43,20 @@ class LinesChangedByDay(Task):
 
     fields = ["timestamp", "context.project", "extra.insertions", "extra.deletions"]
 
-    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, dict[str, int]]]:
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, dict[str, float]]]:
         for event in events:
-            key = f"{event['context']['project']}/{period.day_key(event['timestamp'])}"
-            extra = event["extra"]
-            yield key, {"insertions": extra["insertions"], "deletions": extra["deletions"]}
+            project = text_at(event, "context", "project")
+            insertions, deletions = number_at(event, "extra", "insertions"), number_at(event, "extra", "deletions")
+            if project and insertions is not None and deletions is not None:
+                key = f"{project}/{period.day_key(event['timestamp'])}"
+                yield key, {"insertions": insertions, "deletions": deletions}
 
-    def reduce(self, key: str, values: Iterable[dict[str, int]]) -> dict[str, int]:
-        insertions = deletions = 0
+    def reduce(self, key: str, values: Iterable[dict[str, float]]) -> dict[str, float]:
+        insertions: float = 0
+        deletions: float = 0
         for value in values:
-            insertions += value["insertions"]
-            deletions += value["deletions"]
+            insertions = clamp(insertions + value["insertions"])
+            deletions = clamp(deletions + value["deletions"])
         return {"insertions": insertions, "deletions": deletions}
 
     def period(self, key: str) -> Span:
@@ -59,7 +71,9 @@ class ChangesByKind(Task):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
-            yield f"{event['context']['project']}/{event['extra']['kind']}", 1
+            project, kind = text_at(event, "context", "project"), text_at(event, "extra", "kind")
+            if project and kind:
+                yield f"{project}/{kind}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
@@ -73,7 +87,7 @@ class EventsByType(Task):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
-            yield event["type"], 1
+            yield text_at(event, "type") or UNTYPED, 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
@@ -87,7 +101,7 @@ class EventsByMinute(Task):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
-            kind = event["type"].replace("%", "%25").replace("/", "%2F")
+            kind = (text_at(event, "type") or UNTYPED).replace("%", "%25").replace("/", "%2F")
             yield f"{kind}/{period.minute_key(event['timestamp'])}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:

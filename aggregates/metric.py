@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from aggregates import period
+from aggregates.event_field import number_at, text_at
 from aggregates.period import Span
 from aggregates.task import Task
 from ingest.metrics.clamp import clamp
@@ -47,12 +48,22 @@ class MinuteTask(Task, ABC):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, State]]:
         for event in events:
+            if (pair := self._pair(event)) is not None:
+                yield pair
+
+    def _pair(self, event: dict[str, Any]) -> tuple[str, State] | None:
+        """Return key and state of one batch; None for an event that is no batch, whoever has sent it as one."""
+        try:
             context, extra = event["context"], event["extra"]
             rate = extra.get("rate", 1)
             count = extra["count"] if rate == 1 else clamp(round(extra["count"] / rate))
             failed = context.get("outcome") == "error"
             state = {"count": count, "errors": count if failed else 0} | self.first_state(event, rate, failed)
-            yield minute_key(event["timestamp"], context), state
+            key = minute_key(event["timestamp"], context)
+            self.finalize(key, self.reduce(key, [state, state]))
+        except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError):
+            return None
+        return key, state
 
     @abstractmethod
     def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
@@ -181,17 +192,13 @@ class DeliveryTask(Task):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, State]]:
         for event in events:
-            extra = event["extra"]
-            if "publisher" in extra:
-                count = extra["count"]
+            publisher, level = text_at(event, "extra", "publisher"), text_at(event, "context", "level")
+            count, before = number_at(event, "extra", "count"), number_at(event, "extra", "before")
+            sequence = number_at(event, "extra", "sequence")
+            if publisher and level and count is not None and before is not None and sequence is not None:
                 yield (
-                    f"{part(extra['publisher'])}/{part(event['context']['level'])}",
-                    {
-                        "batches": 1,
-                        "measurements": count,
-                        "sequence": extra["sequence"],
-                        "sent": clamp(extra["before"] + count),
-                    },
+                    f"{part(publisher)}/{part(level)}",
+                    {"batches": 1, "measurements": count, "sequence": sequence, "sent": clamp(before + count)},
                 )
 
     def reduce(self, key: str, values: Iterable[State]) -> State:

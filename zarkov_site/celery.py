@@ -17,7 +17,7 @@ from django.conf import settings
 from ingest.management.command import set_up_logging
 from ingest.metrics import Zibrato, measure_tasks, own_metrics
 from zarkov_site.exceptions import HomeError
-from zarkov_site.processes import celery_transport
+from zarkov_site.processes import celery_transport, stop_limit
 from zarkov_site.processes.process import end_with_parent
 
 end_with_parent()
@@ -102,6 +102,10 @@ def _start_alerts(**_: Any) -> None:
     loop.start()
 
 
+_stop_limit = stop_limit.StopLimit(
+    lambda: stop_limit.mongodb_answers(settings.ZARKOV.mongo_address), stop_limit.end_process
+)
+signals.worker_shutting_down.connect(_stop_limit.begin, weak=False)
 signals.worker_init.connect(_measure_tasks)
 signals.worker_ready.connect(_start_alerts)
 signals.setup_logging.connect(_configure_logging)

@@ -63,7 +63,7 @@ _recorded: dict[str, str] = {}
 def _share_metrics() -> None:
     """Create an empty folder in which all workers count requests, see `aggregates.web.metrics.request_metrics`."""
     folder = _config.folder.run / "requests"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in folder.glob("*.db"):
         left.unlink(missing_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)

@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 FILES = HERE if (HERE / "templates").is_dir() else HERE.parent  # installed from a wheel, or a checkout
 
 ZARKOV, ZARKOV_WARNINGS = load()
+ZARKOV_WARNINGS += filter(None, [ZARKOV.folder.fault()])
 
 SECRET_KEY = SimpleLazyObject(partial(ZARKOV.folder.secret, "django"))  # not made for commands that need none
 DEBUG = False
@@ -82,7 +83,7 @@ SQLITE = ZARKOV.folder.root / "zarkov.sqlite3"
 DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{SQLITE}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     if DATABASES["default"]["NAME"] == str(SQLITE) and SQLITE.parent.is_dir() and not SQLITE.exists():
-        SQLITE.touch(mode=0o600)  # SQLite would let everyone read it, and its -wal and -shm have its mode
+        SQLITE.touch(mode=0o600)  # SQLite would let everyone read it; its -wal and -shm get its mode
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",

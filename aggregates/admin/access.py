@@ -111,9 +111,14 @@ class EmbedLinkAdmin(admin.ModelAdmin):
 
     @admin.display(description="HTML for the page")
     def code(self, link: EmbedLink) -> str:
-        """Return the iframe, with the host of the present request in its address."""
+        """Return the iframe, with the host of the present request in its address, for those who may make such links.
+
+        The address is a right to read, without a login and for as long as the link works.
+        """
         if link.pk is None:
             return "Save it first."
+        if not self.has_change_permission(link.asked_by, link):  # type: ignore[attr-defined]
+            return "Shown to those who may change embed links."
         address = public_link(link.asked_by, reverse("embed", args=[embed.token_of(link)]))  # type: ignore[attr-defined]
         return format_html("<code>{}</code>", embed.iframe_html(link, address))
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
+from django.db.models import F
+from django.db.models.functions import Greatest
 from django.utils import timezone
 from knox.models import AbstractAuthToken, AuthTokenManager
 
@@ -145,3 +149,34 @@ class EmbedLink(models.Model):
     def title(self) -> str:
         shown: Any = self.chart or self.dashboard
         return str(shown.title)
+
+
+class LoginCount(models.Model):
+    """How many wrong passwords somebody has tried in one minute. All web processes share it."""
+
+    key = models.CharField(primary_key=True, max_length=64)
+    count = models.PositiveIntegerField(default=0)
+    until = models.DateTimeField(db_index=True, help_text="Deleted after this moment.")
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.count}"
+
+    @staticmethod
+    def add(keys: Collection[str], by: int, until: datetime) -> dict[str, int]:
+        """Add `by` to the counts of these keys and return the new ones; a key that is new starts at 0.
+
+        Counts of simultaneous calls are all different, whatever process makes them.
+        """
+        with transaction.atomic():
+            LoginCount.objects.bulk_create(
+                [LoginCount(key=key, until=until) for key in sorted(keys)], ignore_conflicts=True
+            )
+            found = LoginCount.objects.filter(key__in=keys)
+            list(found.select_for_update().order_by("key"))  # in one order, so that no two wait for each other
+            found.update(count=Greatest(F("count") + by, 0))
+            return dict(found.values_list("key", "count"))
+
+    @staticmethod
+    def delete_old(now: datetime) -> None:
+        """Delete the counts of past minutes."""
+        LoginCount.objects.filter(until__lt=now).delete()

@@ -122,9 +122,10 @@ class Aggregator:
         """
         if self._ended is not None:
             return self._ended
-        self._listener.stop()
+        self._listener.request_stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         _, still_running = futures.wait(list(self._under_way), STOP_WITHIN_S)
+        self._listener.stop()
         while not self._messages.empty():
             self._handle_safely(self._messages.get())
         with pymongo.timeout(RECORD_WITHIN_S):

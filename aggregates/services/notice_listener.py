@@ -38,6 +38,10 @@ class NoticeListener:
         """Start to listen, without waiting for the ingester."""
         self._loop.start()
 
+    def request_stop(self) -> None:
+        """Let the thread end, without waiting for it."""
+        self._stopped.set()
+
     def stop(self) -> None:
         """Stop the thread, which takes about `WAIT_S`. May be called twice, and before `start`."""
         self._loop.stop(3 * WAIT_S)

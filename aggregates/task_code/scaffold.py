@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aggregates import period
+from aggregates.event_field import text_at
 from aggregates.task import Task, register
 
 
@@ -30,7 +31,8 @@ class {cls}(Task):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
-            yield f"{{event['type']}}/{{period.day_key(event['timestamp'])}}", 1
+            if kind := text_at(event, "type"):  # event_noval sends events without one
+                yield f"{{kind}}/{{period.day_key(event['timestamp'])}}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)  # also gets its own results: must be associative and commutative
@@ -52,6 +54,10 @@ EVENT = {{"_id": 1, "type": "login", "timestamp": datetime(2011, 7, 1, 12, tzinf
 
 def test_an_event_counts_on_its_day() -> None:
     assert list({cls}().map(iter([EVENT]))) == [("login/2011-07-01", 1)]
+
+
+def test_an_event_without_a_type_is_left_out() -> None:
+    assert list({cls}().map(iter([EVENT | {{"type": None}}]))) == []
 
 
 def test_the_reduce_takes_its_own_results() -> None:

@@ -63,10 +63,10 @@ class Journal:
         journal = uuid.uuid4()
         folder = settings.folder / str(journal)
         with journal_errors(folder):
-            settings.folder.mkdir(parents=True, exist_ok=True)
+            settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Created under another name, so that no other process adopts it before it is locked.
             making = settings.folder / f".{journal}"
-            making.mkdir()
+            making.mkdir(mode=0o700)
             lock = _take_lock(making)
             (making / META_NAME).write_text(json.dumps({"journal": str(journal)}), encoding="utf-8")
             making.replace(folder)
@@ -232,7 +232,7 @@ class Journal:
         """Hard-link a segment with bad bytes, so that it can be examined after it is removed; return the new path."""
         kept = self._settings.folder / DAMAGED_FOLDER / f"{self.uuid}-{segment.path.name}"
         with journal_errors(kept):
-            kept.parent.mkdir(exist_ok=True)
+            kept.parent.mkdir(mode=0o700, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 kept.hardlink_to(segment.path)
         return kept

@@ -25,15 +25,18 @@ from ingest.server.counters import Counters, RateMeter
 from ingest.server.dispatcher import Dispatcher, ReservedBlock
 from ingest.settings import IngestSettings
 from ingest.store.block_commit import BlockCommit, BlockContent
+from ingest.store.connection import is_unconfirmed
 from ingest.store.ingester_report import REPORT_EVERY_S, report
 from ingest.store.store import Reservation, Store, Watermark
 from ingest.store.verdict_compaction import compact
+from ingest.transport.awake_clock import has_ended, wait_while_moving
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 LOG_EVERY_S = 30.0
+STUCK_S = 2.0  # at stop: a MongoDB that commits nothing for this long does not answer
 
 
 class Committer:
@@ -93,14 +96,18 @@ class Committer:
             self._threads.append(thread)
 
     def stop(self, within_s: float) -> bool:
-        """Commit what is left, for at most `within_s`; the rest stays journalled. Return True if all threads ended."""
+        """Commit what is left, for at most `within_s`; the rest stays journalled. Return True if all threads ended.
+
+        A thread that waits for a MongoDB from which nothing has come for `STUCK_S` is left behind.
+        """
         self._deadline = time.monotonic() + within_s
         self._stopping.set()
         with self._wakeup:
             self._wakeup.notify_all()
-        for thread in self._threads:
-            thread.join(max(0.0, self._deadline + 0.5 - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return wait_while_moving(self._have_ended, lambda: self._counters.counts().blocks, STUCK_S)
+
+    def _have_ended(self, timeout_s: float) -> bool:
+        return all(has_ended(thread, timeout_s / len(self._threads)) for thread in self._threads)
 
     # The rest runs in the inserter threads.
 
@@ -259,5 +266,7 @@ class Committer:
         text = f"{type(error).__name__}: {str(error).split(', Topology Description')[0]:.500}"
         self._waits_for[threading.get_ident()] = text
         if self._log_limit.allows(text[:60]):
-            known = isinstance(error, PyMongoError | IngestError) or hasattr(error, "retryable")
+            known = (
+                isinstance(error, PyMongoError | IngestError) or hasattr(error, "retryable") or is_unconfirmed(error)
+            )
             log.warning("events wait in the journal error=%s", text, exc_info=None if known else error)

@@ -37,6 +37,8 @@ ADOPT_EVERY_S = 5.0
 HEARTBEAT_S = 0.5
 WRITE_WITHIN_S = 20.0  # at stop: a disk that writes nothing for this long hangs
 DRAIN_WITHIN_S = 3.0  # at stop: what is journalled but not in MongoDB by then waits for the next start
+RELEASE_WITHIN_S = 2.0  # at stop: a journal whose end MongoDB does not take by then is left to the next start
+LEAST_RELEASE_S = 0.5  # even if draining took all the time
 
 
 class Ingester:
@@ -154,19 +156,20 @@ class Ingester:
         self._run_calls()  # the last answers and notices
         self._receivers.close()
         self._async.close()
-        self._close_journal(written and drained)
+        release_s = max(LEAST_RELEASE_S, min(RELEASE_WITHIN_S, deadline - time.monotonic()))
+        self._close_journal(written and drained, release_s)
         self._store.connection.close()
 
     def _close_backdoor(self) -> None:
         if self._backdoor is not None:
             self._backdoor.stop(timeout=0)
 
-    def _close_journal(self, all_done: bool) -> None:
+    def _close_journal(self, all_done: bool, within_s: float) -> None:
         assert self._journal is not None
         if all_done:
             with contextlib.suppress(JournalError):
                 self._journal.finish()
-        with pymongo.timeout(DRAIN_WITHIN_S):
+        with pymongo.timeout(within_s):
             self.committer.dispatcher.release_journals()
 
     def _call(self, function: Callable[[], None]) -> None:

@@ -82,7 +82,7 @@ class LoadBalancer:
         self._hung_after_s = hung_after_s
         self._command = command
         self._environment = dict(environment)
-        run_folder.mkdir(parents=True, exist_ok=True)
+        run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         short = len(str(run_folder)) <= LONGEST_IPC_PATH - 20
         self._folder = Path(tempfile.mkdtemp(prefix="in-", dir=run_folder if short else None))
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count

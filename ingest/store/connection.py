@@ -68,3 +68,12 @@ class Connection:
     def close(self) -> None:
         """Close the client. A later use connects again."""
         self.renew(force=True)
+
+
+def is_unconfirmed(error: Exception) -> bool:
+    """Return whether `error` is the driver's own failure to report that a write was not confirmed.
+
+    While a server stops, it answers findAndModify with a write concern error. pymongo (up to 4.20.1) reads that answer
+    as a `RawBSONDocument` if the client has a type registry, and fails to add the error's labels to it.
+    """
+    return isinstance(error, AttributeError) and "'RawBSONDocument' object" in str(error)

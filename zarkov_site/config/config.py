@@ -37,6 +37,7 @@ from zarkov_site.config.value import (
     PublicUrl,
     Size,
     Sync,
+    TaskModules,
     Zone,
 )
 from zarkov_site.exceptions import ConfigError, HomeError
@@ -95,7 +96,9 @@ class Config(Section):
     cors_origins: Names = Field(
         [], description="Sites whose scripts may read the API, such as https://wiki.example.org."
     )
-    task_modules: Names = Field([], description="Modules that may hold tasks, besides `agg_tasks` of installed apps.")
+    task_modules: TaskModules = Field(
+        [], description="Modules that may hold tasks, besides `agg_tasks` of installed apps."
+    )
     verbose: bool = Field(False, description="Log at level DEBUG.")
     backdoor: HostPort | None = Field(
         None, description="Loopback HOST:PORT of a Python prompt inside the ingester; none = off."

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from pathlib import Path
 
 from ingest.file_replacement import replace_file
 from zarkov_site.exceptions import HomeError
+
+PRIVATE = 0o700  # mode of the folders that we make: their files are nobody else's business, whatever the home's mode
+_OF_OTHERS = 0o077  # the bits of a mode that are not the owner's
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,34 @@ class HomeFolder:
     def prepare(self) -> None:
         """Create the folder, for its owner only. Raise `HomeError` if it cannot be created or written to."""
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.run.mkdir(exist_ok=True)
+            self.root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            self.run.mkdir(mode=PRIVATE, exist_ok=True)
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(13, "not writable")
         except OSError as error:
             raise HomeError(
                 f"home {self.root} cannot be used ({error.strerror}): choose another folder with --set home=..."
             ) from None
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder below `root`, and `root` itself, which `parents` would make for everybody."""
+        self.root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+
+    def fault(self) -> str:
+        """Return a sentence if other users of this machine can read what is in the folder; else an empty text."""
+        try:
+            if not (mode := stat.S_IMODE(self.root.stat().st_mode)) & _OF_OTHERS:
+                return ""
+            found = sorted(path.name for path in self.root.iterdir() if path.lstat().st_mode & _OF_OTHERS)
+        except OSError:  # not made yet, or that of another user: `prepare` says so
+            return ""
+        if not found:
+            return ""
+        return (
+            f"home {self.root} has mode {mode:04o}, and other users of this machine can use what is in it "
+            f"({', '.join(found[:10])}): chmod -R go= {self.root}"
+        )
 
     def mongo_uri(self) -> str:
         """Return the connection string of the running local mongod.
@@ -86,7 +110,7 @@ class HomeFolder:
 
     def write(self, path: Path, text: str) -> None:
         """Replace `path` atomically with a file that contains `text` and has mode 0600."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._make(path.parent)
         replace_file(path, text, durable=False)
 
     @contextmanager
@@ -95,7 +119,7 @@ class HomeFolder:
 
         Raise `HomeError` with the holder's process id if `wait` is false and another process has it.
         """
-        self.run.mkdir(parents=True, exist_ok=True)
+        self._make(self.run)
         path = self.run / f"{name}.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:

@@ -159,7 +159,7 @@ def _sentence(error: ValidationError, layered: LayeredValues) -> str:
             parts.append(message)
             continue
         origin = layered.origin.get(key, "the default")
-        parts.append(f"{key}: {item['input']!r} is not allowed ({origin}): {message}")
+        parts.append(f"{key}: {item['input']!r:.200} is not allowed ({origin}): {message}")
     return "; ".join(parts)
 
 

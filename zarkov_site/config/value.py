@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -27,6 +28,9 @@ OWN_PATHS = frozenset(
     }
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_BRACKETED_IPV6 = re.compile(r"\[[0-9a-fA-F.]*:[^\[\]\s,\"']*\]")
+_MARKS = re.compile(r"[\[\]{}\"']")
+_LIST_FORMS = 'use one, two or ["one", "two"], and [] for none'
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\Z")
 
 
@@ -40,10 +44,36 @@ def _size(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    """Accept a list, "one.module, another.module", and "[]", since an empty text means the default."""
-    if isinstance(value, str) and re.fullmatch(r"\s*\[\s*\]\s*", value):
-        return []
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    """Accept a list, and as text "one.module, another.module" or a JSON list; "[]", since an empty text is the default.
+
+    Raise `ValueError` for an empty item, and for text that is neither: brackets stand around IPv6 addresses only.
+    """
+    items = _split(value) if isinstance(value, str) else value
+    if isinstance(items, list) and any(isinstance(item, str) and not item.strip() for item in items):
+        raise ValueError(f"it has an empty item: {_LIST_FORMS}")
+    return items
+
+
+def _split(text: str) -> list[Any]:
+    plain = [part.strip() for part in text.split(",")]
+    if text.lstrip().startswith("[") and not _BRACKETED_IPV6.match(plain[0]):
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+            raise ValueError(f"it is not a JSON list of texts: {_LIST_FORMS}")
+        return found
+    if strange := [part for part in plain if _MARKS.search(_BRACKETED_IPV6.sub("", part))]:
+        raise ValueError(f"{strange[0]!r} has marks of a list inside: {_LIST_FORMS}")
+    return plain
+
+
+def _task_modules(value: list[str]) -> list[str]:
+    for name in value:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{name!r} is not the name of a module: use names such as shop.tasks")
+    return value
 
 
 def _is_host(text: str) -> bool:
@@ -160,6 +190,7 @@ def _addresses(value: list[str]) -> list[str]:
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Names = Annotated[list[str], BeforeValidator(_names)]
+TaskModules = Annotated[list[str], BeforeValidator(_names), AfterValidator(_task_modules)]
 AllowedHosts = Annotated[list[str], BeforeValidator(_names), AfterValidator(_allowed_hosts)]
 Networks = Annotated[list[str], BeforeValidator(_names), AfterValidator(_networks)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]

@@ -25,7 +25,7 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Process
 
-from zarkov_site.config.home import HomeFolder
+from zarkov_site.config.home import PRIVATE, HomeFolder
 from zarkov_site.exceptions import SiteError
 
 FIRST_PARTS_WAIT_S = 4.0  # part of this time for the parts that stop first, while those that they use still run
@@ -109,7 +109,7 @@ class Supervisor:
         self._printer = Printer(output, width=len("aggregator"))
         self._colours = get_colours()
         self._children: dict[str, _Child] = {}
-        folder.log.mkdir(parents=True, exist_ok=True)
+        folder.log.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
 
     def start(self, part: Part) -> None:
         """Start a part. A later `step` records its process id."""

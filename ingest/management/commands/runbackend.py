@@ -69,12 +69,9 @@ class Command(ZarkovCommand):
         own = {name: value for name, value in options.items() if name not in COMMON_OPTIONS}
         if found.name == "zarkov":
             if not own.get("ingester"):
-                settings.ZARKOV.connect_address("ack_bind_address")  # wrong settings fail now
                 own["ingester"] = functools.partial(settings.ZARKOV.connect_address, "ack_bind_address")
             settings.ZARKOV.client_keys()
             own["ingester_keys"] = settings.ZARKOV.client_keys
-        if not options["broker"]:
-            settings.ZARKOV.connect_address(BACKENDS)
         backend = found(
             BackendOptions(
                 options["broker"] or functools.partial(settings.ZARKOV.connect_address, BACKENDS),
@@ -84,7 +81,8 @@ class Command(ZarkovCommand):
             )
         )
         backend.start()
-        self.stdout.write(f"backend {options['name']} listens at {backend.address}")
+        found_at = f"listens at {backend.address}" if backend.address else "waits for the broker to start"
+        self.stdout.write(f"backend {options['name']} {found_at}")
         self.stdout.flush()
         backend.run(self.stop)
         return 0

@@ -17,10 +17,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from aggregates import services
-from aggregates.models import AggDef, Run, TaskSwitch
+from aggregates.models import AggDef, Chart, EmbedLink, Run, TaskSwitch
 from aggregates.process_connections import process_connections
 from aggregates.run import failpoint
 from aggregates.run.jobs import specs
+from aggregates.web import embed
 from tests.support.aggregates.definitions import values
 from tests.support.aggregates.event_source import Producer, event
 
@@ -337,3 +338,19 @@ def test_a_running_run_shows_the_progress_of_its_jobs_and_links_to_them(admin_cl
     assert f"{link}: map, 3 of 8 splits, 30000 events read" in pages[0]
     assert "so far" in pages[1]
     assert link in admin_client.get(reverse("admin:aggregates_run_change", args=[run.pk])).content.decode()
+
+
+@pytest.mark.parametrize(("group", "shown"), [("viewer", False), ("operator", False), ("editor", True)])
+def test_only_those_who_may_change_embed_links_see_their_addresses(group, shown, client, days):
+    chart = Chart.objects.create(slug="days", title="Days", aggregate="days")
+    link = EmbedLink.objects.create(name="wiki", chart=chart)
+    user = get_user_model().objects.create_user("u", is_staff=True)
+    user.groups.add(Group.objects.get(name=group))
+    client.force_login(user)
+    page = client.get(reverse("admin:aggregates_embedlink_change", args=[link.pk]))
+    assert page.status_code == 200
+    content = html.unescape(page.content.decode())
+    assert ("<iframe" in content, embed.token_of(link) in content) == (shown, shown)
+    assert ("Shown to those who may change embed links" in content) != shown
+    listed = client.get(reverse("admin:aggregates_embedlink_changelist")).content.decode()
+    assert embed.token_of(link) not in listed and link.key not in listed

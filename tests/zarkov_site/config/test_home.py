@@ -5,9 +5,13 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from ingest.journal.journal import Journal
+from ingest.settings import JournalSettings
+from tests.support import command
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import HomeError
 
@@ -52,3 +56,34 @@ def test_a_lock_is_held_by_one_process_and_released_when_it_dies(home: HomeFolde
     holder.stdout.close()
     with home.locked("up", wait=False):
         pass
+
+
+def test_what_is_made_in_a_home_folder_that_others_can_enter_is_private(tmp_path: Path) -> None:
+    root = tmp_path / "open"
+    root.mkdir(mode=0o755)
+    root.chmod(0o755)
+    made = HomeFolder(root)
+    made.prepare()
+    made.secret("django")
+    made.record_addresses({"a": "tcp://127.0.0.1:1"})
+    Journal.create(JournalSettings(root / "journal")).release()
+    assert {path.name: oct(path.stat().st_mode & 0o077) for path in root.iterdir()} == {
+        "run": "0o0", "keys": "0o0", "journal": "0o0",
+    }  # fmt: skip
+    assert made.fault() == ""
+    fresh = HomeFolder(tmp_path / "fresh" / "home")
+    fresh.secret("django")  # before anything has called `prepare`
+    assert fresh.root.stat().st_mode & 0o077 == 0
+
+
+def test_what_others_can_read_is_a_warning(tmp_path: Path) -> None:
+    root = tmp_path / "open"
+    root.mkdir()
+    (root / "zarkov.sqlite3").touch()
+    (root / "zarkov.sqlite3").chmod(0o644)
+    (root / "keys").mkdir(mode=0o700)
+    root.chmod(0o755)
+    shown = command.manage("checkconfig", environ={"ZARKOV_HOME": str(root)}).stderr
+    assert f"warning: home {root} has mode 0755" in shown and "(zarkov.sqlite3)" in shown
+    root.chmod(0o700)
+    assert HomeFolder(root).fault() == HomeFolder(root / "none").fault() == ""

@@ -249,6 +249,48 @@ def test_a_worker_interface_beyond_loopback_counts_as_exposed(tmp_path: Path) ->
     config(tmp_path, {"ZARKOV_ZMR__WORKER_URI": "tcp://far.example:5556"}).refuse_exposure()
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "items"),
+    [
+        ("task_modules", '["a","b.c"]', ["a", "b.c"]),
+        ("task_modules", ' [ "a" ] ', ["a"]),
+        ("task_modules", "a", ["a"]),
+        ("task_modules", "a , b.c", ["a", "b.c"]),
+        ("cors_origins", '["https://a.example"]', ["https://a.example"]),
+        ("allowed_hosts", "[::1], a.example", ["[::1]", "a.example"]),
+        ("allowed_hosts", '["[::1]", "a.example"]', ["[::1]", "a.example"]),
+        ("trusted_proxies", '["10.0.0.0/8", "::1"]', ["10.0.0.0/8", "::1/128"]),
+        ("notify.email", '["ops@example.org"]', ["ops@example.org"]),
+    ],
+)
+def test_a_list_is_read_as_text_with_commas_and_as_json(tmp_path: Path, key: str, text: str, items: list[str]) -> None:
+    variable = f"ZARKOV_{key.upper().replace('.', '__')}"
+    assert attrgetter(key)(config(tmp_path, {variable: text})) == items
+    assert attrgetter(key)(config(tmp_path, {SET_VARIABLE: f"{key}={text}"})) == items
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[a", "[a]", "a]", '["a"', '["a", 1]', '["a", null]', '[["a"]]', "['a']", '{"a": 1}', '"a"', "[,]"),
+        *("a,,b", ",", "a,", '["a", ""]', '["a", " "]', pytest.param("[" * 100_000, id="deep")),
+    ],
+)
+@pytest.mark.parametrize("key", ["task_modules", "cors_origins", "allowed_hosts", "trusted_proxies", "notify.email"])
+def test_text_that_is_no_list_is_refused_with_both_ways_to_write_one(tmp_path: Path, key: str, text: str) -> None:
+    message = refusal(tmp_path, {f"ZARKOV_{key.upper().replace('.', '__')}": text})
+    assert f"{key}: " in message and 'use one, two or ["one", "two"]' in message
+
+
+def test_an_empty_item_of_a_yaml_list_is_refused(tmp_path: Path) -> None:
+    assert "task_modules: " in refusal(tmp_path, file(tmp_path, 'task_modules: [a, ""]'))
+
+
+@pytest.mark.parametrize("name", ["a b", "a-b", "a/b.py", "1a", "a..b", ".a"])
+def test_a_task_module_has_the_name_of_a_module(tmp_path: Path, name: str) -> None:
+    assert f"{name!r} is not the name of a module" in refusal(tmp_path, {"ZARKOV_TASK_MODULES": name})
+
+
 LISTS = ("trusted_proxies", "allowed_hosts", "cors_origins", "task_modules", "notify.email")
 
 
