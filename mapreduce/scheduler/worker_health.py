@@ -243,8 +243,16 @@ class HealthTracker:
         """Return the places among those of `workers`, which can all do a step, that may be given it.
 
         These are the ones with fewest failures in a row, and those whose pause is over. So nobody is kept waiting while
-        all fail alike, as they do without MongoDB.
+        all fail alike, as they do without MongoDB. A host whose pause is over is tried where it has failed least.
         """
         places = [place for worker_id in workers if (place := self._places.get(worker_id)) is not None]
         fewest = min((place.failures for place in places), default=0)
-        return [place for place in places if place.failures <= fewest or place.retry_s <= now]
+        best: dict[str, int] = {}
+        for place in places:
+            best[place.host.name] = min(place.record.failures, best.get(place.host.name, place.record.failures))
+
+        def is_due(place: Place) -> bool:
+            on_trial = not place.host.record.failures or place.record.failures == best[place.host.name]
+            return place.retry_s <= now and on_trial
+
+        return [place for place in places if place.failures <= fewest or is_due(place)]

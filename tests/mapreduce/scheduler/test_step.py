@@ -111,17 +111,21 @@ def test_a_slow_step_with_progress_is_repeated_after_waiting_steps_start() -> No
     assert offer(found, "w3", 1.7) == 0
 
 
-def test_a_step_has_two_attempts_at_once_and_a_third_only_if_both_are_silent() -> None:
+@pytest.mark.parametrize(("progress", "later_s"), [(False, [5.0, 10.0, 20.0]), (True, [10.0, 60.0, 120.0])])
+def test_further_attempts_at_a_step_wait_longer_each_time(progress: bool, later_s: list[float]) -> None:
+    """They are for workers that lie or hang alike; none has a second attempt of its own then."""
     found = steps(1)
     found.timings[MAP_STEP].add(1.0)
-    begin(found, "w1", 0.0, "a")
-    begin(found, "w2", 2.0, "b")
-    assert offer(found, "w3", 2.0 + FIRST_BACKUP_S - 0.1) is None
-    found.find("b")[1].progressed_s = 50.0  # type: ignore[index]
-    assert offer(found, "w3", 50.0) is None
-    assert offer(found, "w2", 60.0) is None
-    begin(found, "w3", 60.0, "c")
-    assert offer(found, "w4", 90.0) is None
+    begin(found, "w1", 0.0, "a1")
+    begin(found, "w2", 2.0, "a2")
+    now = 2.0
+    for number, wait_s in enumerate(later_s, start=3):
+        if progress:
+            found.find("a2")[1].progressed_s = now + wait_s - 0.1  # type: ignore[index]
+        assert offer(found, f"w{number}", now + wait_s - 0.1) is None
+        assert offer(found, "w1", now + wait_s) is None
+        now += wait_s
+        begin(found, f"w{number}", now, f"a{number}")
 
 
 def test_a_worker_that_may_take_nothing_is_refused_without_a_look_at_every_step() -> None:
