@@ -21,6 +21,7 @@ HOST_AFTER = 2  # failing workers of a host, none of which succeeds, that count 
 OVERTAKEN_AFTER = 3  # attempts in a row that others overtook; from there on each counts as a failure
 MUCH_SLOWER, MUCH_LATER_S = 3.0, 2.0  # an attempt overtaken by so much is a failure at once
 FORGET_S = 3_600.0  # a worker that has left for this long is forgotten
+KEPT = 1_000  # workers that have left and are not forgotten
 REASON_CHARACTERS = 300
 
 log = logging.getLogger(__name__)
@@ -156,13 +157,15 @@ class HealthTracker:
         self.all_work = not any(place.failures for place in self._places.values())
 
     def leave(self, worker_id: str, now: float) -> None:
-        """Keep the record of a worker that has left for the one that follows it on its host."""
+        """Keep the record of a worker that has left, if it failed, for the one that follows it on its host."""
         place = self._places.pop(worker_id, None)
-        if place is not None:
+        if place is not None and place.failures:
             place.host.left.append((now, place))
         used = {place.host.name for place in self._places.values()}
+        times = sorted(left_s for host in self._hosts.values() for left_s, _ in host.left)
+        oldest_s = max(now - FORGET_S, times[-KEPT] if len(times) > KEPT else 0.0)
         for name, host in list(self._hosts.items()):
-            host.left = [(left_s, place) for left_s, place in host.left if now - left_s < FORGET_S]
+            host.left = [(left_s, place) for left_s, place in host.left if left_s >= oldest_s]
             if not host.left and name not in used:
                 del self._hosts[name]
         self._look_around()
@@ -199,7 +202,7 @@ class HealthTracker:
             host.record.fail(f"{len(host.failing)} workers of host {host.name} fail: {why}", begun_s, now, slow=slow)
         if place.state != before:
             log.warning(
-                "worker %s worker=%s failures=%d retry_in_s=%.1f reason=%r",
+                "worker %s worker=%.100r failures=%d retry_in_s=%.1f reason=%r",
                 "quarantined" if place.state == QUARANTINED else "backs off", place.worker_name, place.failures,
                 place.retry_s - now, place.worst.reason,
             )  # fmt: skip
@@ -225,7 +228,7 @@ class HealthTracker:
             return
         place.overtaken = 0
         if place.failures or place.record.failures:
-            log.info("worker works again worker=%s failures=%d", place.worker_name, place.failures)
+            log.info("worker works again worker=%.100r failures=%d", place.worker_name, place.failures)
         place.record.succeed()
         place.host.record.succeed()
         place.host.failing.clear()
