@@ -166,6 +166,37 @@ def test_a_step_that_fails_temporarily_waits_longer_each_time() -> None:
     assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6])
 
 
+def failing(**counts: tuple[int, int]) -> Step:
+    """Return a step that was lost, and has failed for a while, so often at each place."""
+    step = Step(MAP_STEP, 0)
+    for place, (lost, failed) in counts.items():
+        for _ in range(lost):
+            step.lose(place, 0.0)
+        for _ in range(failed):
+            step.fail(place, 0.0)
+    return step
+
+
+@pytest.mark.parametrize(
+    ("step", "able", "over"),
+    [
+        (failing(a=(5, 0)), {"a": False}, True),
+        (failing(a=(5, 0)), {"a": False, "b": True}, False),  # its share is 3
+        (failing(a=(3, 0), b=(2, 0)), {"a": False, "b": False}, True),
+        (failing(a=(1, 0), b=(1, 0), c=(1, 0), d=(1, 0), e=(1, 0)), dict.fromkeys("abcdefgh", True), True),
+        (failing(a=(0, 13)), {"a": False}, True),
+        (failing(a=(0, 13)), {"a": False, "b": False}, False),  # its share is 7
+        (failing(a=(0, 7), b=(0, 6)), {"a": False, "b": False}, True),
+        (failing(**dict.fromkeys("abcde", (0, 3))), {**dict.fromkeys("abcde", False), "f": True}, False),  # f works
+        (failing(**dict.fromkeys("abcde", (0, 3))), dict.fromkeys("abcdef", False), True),
+        (failing(a=(25, 0)), {"a": False, "b": True}, True),  # in any case
+        (failing(a=(0, 65)), {"a": False, "b": True}, True),
+    ],
+)
+def test_bad_places_do_not_use_up_the_failures_of_a_step(step: Step, able: dict[str, bool], over: bool) -> None:
+    assert step.exhausted(5, 13, able) is over
+
+
 def test_progress_extends_the_limit() -> None:
     found = steps(1)
     begin(found, "w1", 0.0, "a")
