@@ -7,7 +7,7 @@ back from reduce to map if map output is lost with its worker. A small job is a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class JobState:
         self.outputs: dict[int, SplitOutput] = {}
         self.partitions = 1
         self.attempts_lost = 0
-        self.able_places: Callable[[Step], Collection[str]] = lambda step: ()  # names of places that can run a step
+        self.able_places: Callable[[Step], Mapping[str, bool]] = lambda step: {}  # see `Step.exhausted`
         self.place_name: Callable[[str], str] = lambda worker_id: worker_id
         self._limits = limits
         self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code

@@ -19,9 +19,10 @@ class Placement:
         self._health = health
         self._workers = workers
 
-    def able_places(self, step: Step) -> set[str]:
-        """Return the places of all workers, busy ones too, that have not refused `step`."""
-        return {self._health.place_name(worker_id) for worker_id in self._able(step)}
+    def able_places(self, step: Step) -> dict[str, bool]:
+        """Return the names of the places of all workers, busy ones too, that have not refused `step`: do they work?"""
+        places = [place for worker_id in self._able(step) if (place := self._health.find(worker_id)) is not None]
+        return {place.name: not place.failures for place in places}
 
     def may_take(self, worker_id: str, step: Step, now: float) -> bool:
         """Return True if `step` may be given to this worker now.
@@ -35,8 +36,9 @@ class Placement:
         admitted = self._health.admitted(self._able(step), now)
         if mine is None or mine not in admitted:
             return False
-        if mine.state == QUARANTINED and step.kind in (CALL, PUBLISH) and any(p.state != QUARANTINED for p in admitted):
-            return False  # not as a probe: it would hold up the job
+        if not step.troubles and not step.attempts and step.kind in (CALL, PUBLISH) and mine.state == QUARANTINED:
+            # A probe with it would hold up the job; but it may have failed where it should not.
+            return all(place.state == QUARANTINED for place in admitted)
         if step.attempts:
             return self._may_repeat(mine, step, admitted)
         return not step.troubles or self._is_next(mine, step, admitted) or _waited(mine, step, now)
@@ -49,7 +51,7 @@ class Placement:
 
     def _may_repeat(self, mine: Place, step: Step, admitted: list[Place]) -> bool:
         """Return True if no worker that is idle now is a better place for one more attempt at a running step."""
-        idle = [place for place in admitted if self._workers[place.worker_id].idle > 0]
+        idle = [place for place in admitted if self._workers[place.worker_id].accepts]
         return self._is_next(mine, step, [*idle, mine])
 
 

@@ -24,6 +24,7 @@ from mapreduce.task_error import described
 log = logging.getLogger(__name__)
 
 STOPPED = "it stopped"  # why a worker is gone that has said so
+ABORTED_KEPT_S = 60.0  # an attempt can still report why it failed for this long after it was told to abort
 KEEP_BYTES = 32 * 2**20  # limit of the map output that the router itself keeps, over all jobs
 
 
@@ -97,7 +98,7 @@ class Scheduler:
         """Register a worker, with the map output by job that it still holds."""
         old = self.workers.get(worker.worker_id)
         if old is not None:
-            worker.running = old.running
+            worker.running, worker.aborted = old.running, old.aborted
         self.workers[worker.worker_id] = worker
         self.health.join(worker.worker_id, worker.name)
         for job_id, outputs in held.items():
@@ -122,6 +123,11 @@ class Scheduler:
             del worker.running[attempt_id]
             if (job := self.jobs.get(job_id)) is not None:
                 self._lost(job, attempt_id, "unknown to the worker", now)
+        for attempt_id, (_, given_s) in list(worker.aborted.items()):
+            if now - given_s >= ABORTED_KEPT_S or (attempt_id not in running and now - given_s >= 2 * HEARTBEAT_S):
+                del worker.aborted[attempt_id]
+            elif attempt_id not in running:
+                fresh += 1
         worker.idle, worker.spare = max(0, idle - fresh), spare
         return True
 
@@ -256,7 +262,7 @@ class Scheduler:
         """Assign steps one by one: to the worker with most idle slots, from the job with fewest running steps."""
         open_jobs = [job for job in self.jobs.values() if not job.ended]
         while open_jobs:
-            idle = sorted((w for w in self.workers.values() if w.idle > 0), key=lambda w: -w.idle)
+            idle = sorted((w for w in self.workers.values() if w.accepts), key=lambda w: -w.idle)
             given = self._for_idle_worker(idle, open_jobs, now) or self._for_spare_executor(open_jobs, now)
             if given is None:
                 return
@@ -334,11 +340,15 @@ class Scheduler:
         worker = self.workers.get(answer.worker_id)
         given = None
         if worker is not None:
-            given = worker.running.pop(answer.attempt_id, None)
+            given = worker.running.pop(answer.attempt_id, None) or worker.aborted.pop(answer.attempt_id, None)
             worker.seen_s = now
         return self.jobs.get(answer.job_id), None if given is None else given[1]
 
     def _abort(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:
-            if attempt.worker_id in self.workers:
-                self._orders.append(AbortStep(attempt.worker_id, attempt.attempt_id))
+            worker = self.workers.get(attempt.worker_id)
+            if worker is None:
+                continue
+            self._orders.append(AbortStep(attempt.worker_id, attempt.attempt_id))
+            if attempt.attempt_id in worker.running:
+                worker.aborted[attempt.attempt_id] = worker.running.pop(attempt.attempt_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mapreduce.scheduler.step_timing import StepTiming
@@ -12,8 +12,8 @@ from mapreduce.scheduler.step_timing import StepTiming
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
 KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
 FIRST_BACKUP_S = 5.0  # until a second attempt at a step if no duration is known, and from that one to a third
-MOST_PLACES = 3  # that attempt the same step at the same time
-CONFIRM_S = 5.0  # time for the executor to confirm the start of a call, which reports nothing until its end
+FOURTH_S = 60.0  # from the third attempt to a fourth if one of them makes progress
+CONFIRM_S = 5.0  # for an executor to confirm the start of a call; doubled with each loss on the same worker
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 _IN_ANY_CASE = 5  # times the failures after which a job ends if they are at enough places
@@ -84,18 +84,20 @@ class Step:
         found.last_s = now
         return found
 
-    def exhausted(self, most_lost: int, most_transient: int, able: Collection[str]) -> bool:
+    def exhausted(self, most_lost: int, most_transient: int, able: Mapping[str, bool]) -> bool:
         """Return True if the step was lost `most_lost` times or has failed `most_transient` times, at enough places.
 
-        No place counts for more than its share, where `able` names the places that can run it, so that bad places
-        cannot end a job while others are there. But at several times these numbers it is over in any case.
+        `able` has the names of places that can run it, and True for those without failures in a row. No place counts
+        for more than its share, and temporary failures only once each of the latter has failed too: bad places cannot
+        end a job while a good one is there. But at several times these numbers it is over in any case.
         """
         if self.lost >= _IN_ANY_CASE * most_lost or self.transient >= _IN_ANY_CASE * most_transient:
             return True
         places = len({*able, *self.troubles})
         lost = sum(min(trouble.lost, math.ceil(most_lost / places)) for trouble in self.troubles.values())
         failed = sum(min(trouble.transient, math.ceil(most_transient / places)) for trouble in self.troubles.values())
-        return lost >= most_lost or failed >= most_transient
+        untried = any(works and place not in self.troubles for place, works in able.items())
+        return lost >= most_lost or (failed >= most_transient and not untried)
 
 
 MayTake = Callable[[Step], bool]
@@ -281,17 +283,24 @@ class Steps:
         """Return the longest time without progress for an attempt."""
         limit_s = self.timings[step.kind].limit_s(attempt.number)
         if step.kind == CALL and not attempt.confirmed:
-            return min(CONFIRM_S * 2.0 ** min(attempt.number - 1, 30), limit_s)
+            before = step.troubles.get(attempt.place, Trouble()).lost
+            return min(CONFIRM_S * 2.0 ** min(before, 30), limit_s)
         return limit_s
 
     def _wants_backup(self, step: Step, worker_id: str, now: float) -> bool:
-        """Return True if the step is late: its only attempt, or all at other places, which are silent."""
+        """Return True if the step is late, and this worker has no attempt at it or the only one."""
         after = self.timings[step.kind].backup_after_s()
-        if after is None or worker_id in step.refused_by:
-            return False
         attempts = list(step.attempts.values())
+        if after is None or not attempts or worker_id in step.refused_by:
+            return False
         if len(attempts) == 1:
             return now - attempts[0].started_s >= after
-        elsewhere = all(attempt.worker_id != worker_id for attempt in attempts)
-        most = len({attempt.place for attempt in attempts}) < MOST_PLACES and len(attempts) <= MOST_PLACES
-        return elsewhere and most and all(attempt.quiet_s(now) >= max(after, FIRST_BACKUP_S) for attempt in attempts)
+        if any(attempt.worker_id == worker_id for attempt in attempts):
+            return False
+        # Workers may lie, or hang alike. Each further attempt waits twice as long, so that there are few of them.
+        silent_s = max(after, FIRST_BACKUP_S)
+        doublings = min(len(attempts) - 2, 30)
+        wait_s = silent_s * 2.0**doublings
+        if any(attempt.quiet_s(now) < silent_s for attempt in attempts):
+            wait_s = 2 * silent_s if not doublings else max(silent_s, FOURTH_S) * 2.0 ** (doublings - 1)
+        return now - max(attempt.started_s for attempt in attempts) >= wait_s

@@ -21,6 +21,7 @@ HOST_AFTER = 2  # failing workers of a host, none of which succeeds, that count 
 OVERTAKEN_AFTER = 3  # attempts in a row that others overtook; from there on each counts as a failure
 MUCH_SLOWER, MUCH_LATER_S = 3.0, 2.0  # an attempt overtaken by so much is a failure at once
 FORGET_S = 3_600.0  # a worker that has left for this long is forgotten
+KEPT = 1_000  # workers that have left and are not forgotten
 REASON_CHARACTERS = 300
 
 log = logging.getLogger(__name__)
@@ -156,13 +157,15 @@ class HealthTracker:
         self.all_work = not any(place.failures for place in self._places.values())
 
     def leave(self, worker_id: str, now: float) -> None:
-        """Keep the record of a worker that has left for the one that follows it on its host."""
+        """Keep the record of a worker that has left, if it failed, for the one that follows it on its host."""
         place = self._places.pop(worker_id, None)
-        if place is not None:
+        if place is not None and place.failures:
             place.host.left.append((now, place))
         used = {place.host.name for place in self._places.values()}
+        times = sorted(left_s for host in self._hosts.values() for left_s, _ in host.left)
+        oldest_s = max(now - FORGET_S, times[-KEPT] if len(times) > KEPT else 0.0)
         for name, host in list(self._hosts.items()):
-            host.left = [(left_s, place) for left_s, place in host.left if now - left_s < FORGET_S]
+            host.left = [(left_s, place) for left_s, place in host.left if left_s >= oldest_s]
             if not host.left and name not in used:
                 del self._hosts[name]
         self._look_around()
@@ -199,7 +202,7 @@ class HealthTracker:
             host.record.fail(f"{len(host.failing)} workers of host {host.name} fail: {why}", begun_s, now, slow=slow)
         if place.state != before:
             log.warning(
-                "worker %s worker=%s failures=%d retry_in_s=%.1f reason=%r",
+                "worker %s worker=%.100r failures=%d retry_in_s=%.1f reason=%r",
                 "quarantined" if place.state == QUARANTINED else "backs off", place.worker_name, place.failures,
                 place.retry_s - now, place.worst.reason,
             )  # fmt: skip
@@ -225,7 +228,7 @@ class HealthTracker:
             return
         place.overtaken = 0
         if place.failures or place.record.failures:
-            log.info("worker works again worker=%s failures=%d", place.worker_name, place.failures)
+            log.info("worker works again worker=%.100r failures=%d", place.worker_name, place.failures)
         place.record.succeed()
         place.host.record.succeed()
         place.host.failing.clear()
@@ -243,8 +246,16 @@ class HealthTracker:
         """Return the places among those of `workers`, which can all do a step, that may be given it.
 
         These are the ones with fewest failures in a row, and those whose pause is over. So nobody is kept waiting while
-        all fail alike, as they do without MongoDB.
+        all fail alike, as they do without MongoDB. A host whose pause is over is tried where it has failed least.
         """
         places = [place for worker_id in workers if (place := self._places.get(worker_id)) is not None]
         fewest = min((place.failures for place in places), default=0)
-        return [place for place in places if place.failures <= fewest or place.retry_s <= now]
+        best: dict[str, int] = {}
+        for place in places:
+            best[place.host.name] = min(place.record.failures, best.get(place.host.name, place.record.failures))
+
+        def is_due(place: Place) -> bool:
+            on_trial = not place.host.record.failures or place.record.failures == best[place.host.name]
+            return place.retry_s <= now and on_trial
+
+        return [place for place in places if place.failures <= fewest or is_due(place)]

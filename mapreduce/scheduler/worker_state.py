@@ -20,3 +20,9 @@ class WorkerState:
     idle: int = 0  # steps it can start now
     spare: int = 0  # second attempts at its own steps that it can start beyond its slots
     running: dict[str, tuple[str, float]] = field(default_factory=dict)  # attempt id -> (job id, time of assignment)
+    aborted: dict[str, tuple[str, float]] = field(default_factory=dict)  # the same of attempts it was told to abort
+
+    @property
+    def accepts(self) -> bool:
+        """Return True if it can be given a step: it says so, and has not more of them than it can do."""
+        return self.idle > 0 and len(self.running) <= self.slots + self.spare

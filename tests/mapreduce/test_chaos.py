@@ -20,6 +20,7 @@ from mapreduce.exceptions import JobTimeoutError
 from mapreduce.job.spec import COMMIT, FINALIZE, MAP, QUERY, REDUCE, JobSpec, Output, Source
 from tests.support.mapreduce.cluster import Cluster
 from tests.support.mapreduce.jobs import make_events
+from tests.support.mapreduce.liar import SILENT, Liar
 from tests.support.waiting import eventually
 
 T = "tests.support.mapreduce.tasks:"
@@ -122,6 +123,18 @@ def run(cluster: Cluster, database: Data, jobs: int, seed: int) -> collections.C
 def test_a_short_round_of_chaos(cluster: Cluster, database: Data) -> None:
     cluster.values["spare_processes"] = random.randrange(2)
     run(cluster, database, jobs=8, seed=random.randrange(10**6))
+
+
+@pytest.mark.timeout(900)
+def test_a_short_round_of_chaos_beside_workers_that_cannot_work(cluster: Cluster, database: Data) -> None:
+    """One worker has no MongoDB, one only sends heartbeats, and the healthy ones are killed and stopped as ever."""
+    with Liar(cluster.values["worker_bind"], SILENT, slots=1):
+        cut_off = cluster.start_worker(mongo_uri="mongodb://127.0.0.1:1/")
+        cluster.workers.remove(cut_off)  # it is not killed by chance
+        try:
+            run(cluster, database, jobs=4, seed=random.randrange(10**6))
+        finally:
+            cluster.workers.append(cut_off)
 
 
 @pytest.mark.long

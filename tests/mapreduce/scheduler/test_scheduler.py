@@ -53,6 +53,18 @@ def test_steps_are_shared_out_and_never_assigned_twice() -> None:
     assert harness.gives() == []
 
 
+def test_a_worker_that_claims_idle_slots_for_ever_gets_no_more_steps_than_it_has_slots() -> None:
+    harness = SchedulerHarness("w1", slots=2)
+    harness.add()
+    harness.plan(50)
+    given: set[str] = set()
+    for _ in range(20):
+        given |= {give.attempt_id for give in harness.gives()}
+        harness.now += 0.2
+        harness.scheduler.heartbeat("w1", 2, given, harness.now)
+    assert len(given) <= 4  # a worker may have been told to abort as many
+
+
 def test_each_job_gets_its_turn() -> None:
     harness = SchedulerHarness("w1", "w2", slots=2)
     big = harness.add()

@@ -111,17 +111,21 @@ def test_a_slow_step_with_progress_is_repeated_after_waiting_steps_start() -> No
     assert offer(found, "w3", 1.7) == 0
 
 
-def test_a_step_has_two_attempts_at_once_and_a_third_only_if_both_are_silent() -> None:
+@pytest.mark.parametrize(("progress", "later_s"), [(False, [5.0, 10.0, 20.0]), (True, [10.0, 60.0, 120.0])])
+def test_further_attempts_at_a_step_wait_longer_each_time(progress: bool, later_s: list[float]) -> None:
+    """They are for workers that lie or hang alike; none has a second attempt of its own then."""
     found = steps(1)
     found.timings[MAP_STEP].add(1.0)
-    begin(found, "w1", 0.0, "a")
-    begin(found, "w2", 2.0, "b")
-    assert offer(found, "w3", 2.0 + FIRST_BACKUP_S - 0.1) is None
-    found.find("b")[1].progressed_s = 50.0  # type: ignore[index]
-    assert offer(found, "w3", 50.0) is None
-    assert offer(found, "w2", 60.0) is None
-    begin(found, "w3", 60.0, "c")
-    assert offer(found, "w4", 90.0) is None
+    begin(found, "w1", 0.0, "a1")
+    begin(found, "w2", 2.0, "a2")
+    now = 2.0
+    for number, wait_s in enumerate(later_s, start=3):
+        if progress:
+            found.find("a2")[1].progressed_s = now + wait_s - 0.1  # type: ignore[index]
+        assert offer(found, f"w{number}", now + wait_s - 0.1) is None
+        assert offer(found, "w1", now + wait_s) is None
+        now += wait_s
+        begin(found, f"w{number}", now, f"a{number}")
 
 
 def test_a_worker_that_may_take_nothing_is_refused_without_a_look_at_every_step() -> None:
@@ -160,6 +164,37 @@ def test_a_step_that_fails_temporarily_waits_longer_each_time() -> None:
         pauses.append(found.next_check_s(now))
         now += pauses[-1] + 0.001
     assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6])
+
+
+def failing(**counts: tuple[int, int]) -> Step:
+    """Return a step that was lost, and has failed for a while, so often at each place."""
+    step = Step(MAP_STEP, 0)
+    for place, (lost, failed) in counts.items():
+        for _ in range(lost):
+            step.lose(place, 0.0)
+        for _ in range(failed):
+            step.fail(place, 0.0)
+    return step
+
+
+@pytest.mark.parametrize(
+    ("step", "able", "over"),
+    [
+        (failing(a=(5, 0)), {"a": False}, True),
+        (failing(a=(5, 0)), {"a": False, "b": True}, False),  # its share is 3
+        (failing(a=(3, 0), b=(2, 0)), {"a": False, "b": False}, True),
+        (failing(a=(1, 0), b=(1, 0), c=(1, 0), d=(1, 0), e=(1, 0)), dict.fromkeys("abcdefgh", True), True),
+        (failing(a=(0, 13)), {"a": False}, True),
+        (failing(a=(0, 13)), {"a": False, "b": False}, False),  # its share is 7
+        (failing(a=(0, 7), b=(0, 6)), {"a": False, "b": False}, True),
+        (failing(**dict.fromkeys("abcde", (0, 3))), {**dict.fromkeys("abcde", False), "f": True}, False),  # f works
+        (failing(**dict.fromkeys("abcde", (0, 3))), dict.fromkeys("abcdef", False), True),
+        (failing(a=(25, 0)), {"a": False, "b": True}, True),  # in any case
+        (failing(a=(0, 65)), {"a": False, "b": True}, True),
+    ],
+)
+def test_bad_places_do_not_use_up_the_failures_of_a_step(step: Step, able: dict[str, bool], over: bool) -> None:
+    assert step.exhausted(5, 13, able) is over
 
 
 def test_progress_extends_the_limit() -> None:

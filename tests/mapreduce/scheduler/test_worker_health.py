@@ -16,6 +16,7 @@ from mapreduce.scheduler.step import CONFIRM_S, FIRST_BACKUP_S, MAP_STEP
 from mapreduce.scheduler.worker_health import (
     BACKING_OFF,
     FORGET_S,
+    KEPT,
     LONGEST_PAUSE_S,
     QUARANTINE_AFTER,
     QUARANTINED,
@@ -108,6 +109,29 @@ def test_a_restarted_worker_goes_on_with_the_record_of_the_one_before_it() -> No
     late = found.find("much later")
     assert late is not None
     assert late.state == WORKING
+
+
+def test_workers_that_leave_take_no_memory_whatever_their_names_are() -> None:
+    found = HealthTracker()
+    for number in range(3 * KEPT):
+        worker = f"w{number}"
+        found.join(worker, f"host{number}:1")
+        if number % 2:
+            found.failed(worker, "away", float(number), float(number))
+        found.leave(worker, float(number))
+    assert len(found._hosts) == KEPT
+    found.join("again", f"host{3 * KEPT - 1}:2")
+    again = found.find("again")
+    assert again is not None
+    assert again.state == BACKING_OFF
+
+
+def test_names_and_reasons_forge_no_lines_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    found = tracker("a\nCRITICAL forged:1")
+    found.failed("a\nCRITICAL forged:1", "away\nCRITICAL forged", 1.0, 1.0)
+    found.succeeded("a\nCRITICAL forged:1")
+    assert caplog.records
+    assert all("\n" not in record.getMessage() for record in caplog.records)
 
 
 def test_a_job_beside_a_worker_without_mongodb_takes_seconds_and_the_worker_ends_in_quarantine() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,3 +84,19 @@ def test_an_executor_that_closes_its_connection_is_killed(factory: ExecutorFacto
         if process.stdin is not None:
             process.stdin.close()
         end(child)
+
+
+def test_an_executor_that_cannot_be_started_leaves_nothing_open(
+    factory: ExecutorFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker tries again each second, for as long as the machine has no processes left."""
+
+    def no_more(*arguments: Any, **options: Any) -> Any:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", no_more)
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(50):
+        with pytest.raises(BlockingIOError):
+            factory.spawn()
+    eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= open_files + 10, what="all are closed")

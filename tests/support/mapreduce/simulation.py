@@ -83,7 +83,7 @@ class Simulation:
     def finish(self, job: JobState, within_s: float = 3_600.0) -> tuple[JobState, float]:
         began = self.now
         while not job.ended:
-            assert self.now - began < within_s, (job.state, job.last_failure, self.given)
+            assert self.now - began < within_s, (job.state, job.last_failure, self.given, self.behaviours)
             self.tick()
         return job, self.now - began
 
