@@ -136,6 +136,14 @@ class QuarantineAdmin(admin.ModelAdmin):
                 return answer
         return self._entry(request, entry, text)
 
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Answer 404: entries are deleted on their page, and Django's database has none."""
+        raise Http404("delete an entry on its page")
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Answer 404: entries have no history."""
+        raise Http404("entries have no history")
+
     def _act_on_one(self, request: HttpRequest, entry: dict[str, Any], text: str) -> HttpResponse | None:
         """Perform the posted action. Return None to show the form again with the text that was typed."""
         if not self.has_change_permission(request):

@@ -15,6 +15,8 @@ from bson.timestamp import Timestamp
 from mapreduce.codec import as_uuid
 
 _WHOLE_DIGITS = 34  # of a Decimal128
+_PIECE = 1_000  # items that are encoded at once
+_SHORT = 4  # such as a point
 
 
 def to_json(value: Any) -> bytes:
@@ -27,6 +29,22 @@ def to_json(value: Any) -> bytes:
         return json.dumps(value, allow_nan=False, default=plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
     except (ValueError, TypeError):
         return json.dumps(plain(value), allow_nan=False, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def to_json_in_pieces(value: Any) -> bytes:
+    """Return the same as `to_json`, for what is too large for one call of C, which lets no other thread run."""
+    if type(value) is dict:
+        return b"{" + b", ".join(to_json(name) + b": " + to_json_in_pieces(value[name]) for name in value) + b"}"
+    if type(value) is not list:
+        return to_json(value)
+    parts = (value[start : start + _PIECE] for start in range(0, len(value), _PIECE))
+    return b"[" + b", ".join(map(_items, parts)) + b"]"
+
+
+def _items(values: list[Any]) -> bytes:
+    if any(type(each) in (dict, list) and len(each) > _SHORT for each in values):
+        return b", ".join(map(to_json_in_pieces, values))
+    return to_json(values)[1:-1]
 
 
 def plain(value: Any) -> Any:

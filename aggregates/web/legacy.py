@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -11,14 +12,18 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from aggregates.web.auth.access import READ, Rights, rights_of
+from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import BadRequestError
+from aggregates.web.json_encoding import to_json, to_json_in_pieces
 from aggregates.web.mongo import database
-from aggregates.web.response import View, json_errors, json_response
+from aggregates.web.response import View, json_errors, json_response, json_text_response
 from aggregates.web.series import freshness, output_position, points, query, ranking
+from aggregates.web.series.document_reader import ByteLimit, Options, iter_decoded
 from aggregates.web.series.query_filter import check_field, read_filter, read_json, read_number
 
 MAX_QUERIES = 64
 MAX_RANKED = 100
+_AT_ONCE = 1_000  # documents whose points are encoded at once
 _PART = re.compile(r"q-([0-9]{1,4})\.([a-z]+)\Z")
 
 
@@ -45,7 +50,8 @@ def qr(request: HttpRequest) -> HttpResponse:
     """Return ranked documents, by `q-0.n`, `q-0.c`, `q-0.f` (a filter), `q-0.sort`, `q-0.limit` (at most 100)."""
     rights = rights_of(request)
     rights.require(READ)
-    answers: dict[str, Any] = {}
+    answers: dict[str, bytes] = {}
+    size = ByteLimit()
     queries = _parse_numbered_queries(request, {"n", "c", "f", "sort", "limit", "p"})
     for number, wanted in enumerate(queries):
         name = _readable_collection(rights, wanted)
@@ -53,8 +59,10 @@ def qr(request: HttpRequest) -> HttpResponse:
         sort = wanted.get("sort") or "value.rank"
         check_field(sort.removeprefix("-"), f"q-{number}.sort")
         limit = read_number(wanted.get("limit") or "", f"q-{number}.limit", 1, MAX_RANKED, MAX_RANKED)
-        answers[wanted["n"]] = ranking.read_ranked(database(), name, condition, sort, limit)
-    return json_response(answers, headers=freshness.least_current(database(), _positions(queries).values()).headers())
+        before = size.size_bytes
+        found = ranking.read_ranked(database(), name, condition, sort, limit, size=size)
+        answers[wanted["n"]] = compute(size.size_bytes - before, to_json_in_pieces, found)
+    return _respond(answers, _positions(queries))
 
 
 @_query_view
@@ -70,11 +78,55 @@ def _time_series(rights: Rights, queries: list[dict[str, Any]]) -> HttpResponse:
     collections = [_readable_collection(rights, wanted) for wanted in queries]
     positions = _positions(queries)
     answers = {}
+    size = ByteLimit()
     for wanted, collection in zip(queries, collections, strict=True):
-        documents = query.read_range(database(), collection, wanted.get("b"), wanted.get("e"))
+        batches = query.read_range(database(), collection, wanted.get("b"), wanted.get("e"))
         name = _output(wanted)
-        answers[wanted["n"]] = points.by_field(documents, output_position.key_time(positions[name], name).zone)
-    return json_response(answers, headers=freshness.least_current(database(), positions.values()).headers())
+        zone = output_position.key_time(positions[name], name).zone
+        answers[wanted["n"]] = _points_text(batches, zone, query.NAMESPACE + name, size)
+    return _respond(answers, positions)
+
+
+def _respond(answers: Mapping[str, bytes], positions: Mapping[str, Mapping[str, Any]]) -> HttpResponse:
+    """Return the answers, which are JSON already, by their names."""
+    text = b"{" + b", ".join(to_json(name) + b": " + answer for name, answer in answers.items()) + b"}"
+    return json_text_response(text, headers=freshness.least_current(database(), positions.values()).headers())
+
+
+def _points_text(batches: Iterator[bytes], zone: str, name: str, size: ByteLimit) -> bytes:
+    """Return the JSON of one answer of `/q`. Raise `TooLargeError`."""
+    options = database().codec_options
+    texts = _FieldTexts(zone)
+    for batch in batches:
+        size.take(compute(len(batch), texts.add, batch, options))
+        query.check_count(texts.count, name)
+    return texts.whole()
+
+
+class _FieldTexts:
+    """The JSON of the points of each field, in pieces, which take less memory than the documents."""
+
+    def __init__(self, zone: str) -> None:
+        self._zone = zone
+        self._texts: dict[str, list[bytes]] = {}
+        self.count = 0  # documents
+
+    def add(self, batch: bytes, options: Options) -> int:
+        """Add the points of a batch of documents; return the length of their JSON in bytes."""
+        documents = iter(iter_decoded(batch, options))
+        size_bytes = 0
+        while piece := list(islice(documents, _AT_ONCE)):
+            self.count += len(piece)
+            for name, found in points.by_field(piece, self._zone).items():
+                text = to_json(found)[1:-1]
+                size_bytes += len(text)
+                self._texts.setdefault(name, []).append(text)
+        return size_bytes
+
+    def whole(self) -> bytes:
+        """Return the document of all fields."""
+        fields = (to_json(name) + b": [" + b", ".join(texts) + b"]" for name, texts in self._texts.items())
+        return b"{" + b", ".join(fields) + b"}"
 
 
 def _positions(queries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

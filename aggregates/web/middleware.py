@@ -1,4 +1,7 @@
-"""Check the host of requests, and give responses their headers: security, CORS, scope of cookies; no body for HEAD."""
+"""Check the host of requests and the rows that they choose in the admin, and give responses their headers.
+
+These are security, CORS and the scope of cookies; answers to HEAD have no body.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import logging
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import BadRequest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.middleware.common import CommonMiddleware
@@ -162,6 +167,27 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 def _is_open_to_any_host(request: HttpRequest) -> bool:
     has_token = request.META.get("HTTP_AUTHORIZATION", "").lower().startswith("token ")  # checked by the view
     return request.path_info in _PROBES or (request.path_info == "/metrics" and has_token)
+
+
+class AdminSelection:
+    """Refuse rows of the admin that are chosen by what cannot be their key, which Django's actions answer with 500."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self._get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
+        """Raise `BadRequest` with the first such key."""
+        model_admin = getattr(view, "model_admin", None)
+        if model_admin is None or request.method != "POST":
+            return
+        for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                model_admin.opts.pk.clean(chosen, None)
+            except ValidationError:
+                raise BadRequest(f"{chosen[:60]!a} is no row of this list: reload it") from None
 
 
 class ContentSecurityPolicy:

@@ -18,7 +18,12 @@ View = Callable[..., HttpResponseBase]
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
     """Return `content` as JSON that shared caches must not keep, because it depends on time and on rights."""
-    response = HttpResponse(to_json(content), content_type="application/json", status=status)
+    return json_text_response(to_json(content), status, headers)
+
+
+def json_text_response(text: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    """Return what is JSON already in the same way."""
+    response = HttpResponse(text, content_type="application/json", status=status)
     response["Cache-Control"] = "private, no-cache"
     for name, value in (headers or {}).items():
         response[name] = value

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -17,6 +14,7 @@ from aggregates.web.body_limit import MAX_BODY_BYTES
 from aggregates.web.exceptions import BadRequestError
 from tests.support.durations import assert_within
 from tests.support.web.exchange import chunks, exchange
+from tests.support.web.health import slowest_probe_s
 from tests.support.web.server import Server
 from zarkov_site.request_limit import FREE_CHUNKS, MIN_MEAN_BYTES, taking_turns
 
@@ -34,19 +32,6 @@ def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def head(server: Server, path: str, *headers: str, host: str = "") -> bytes:
     lines = [f"POST {path} HTTP/1.1", f"Host: {host or urlsplit(server.url()).netloc}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
-
-
-def slowest_probe_s(server: Server, attack: Callable[[], object]) -> float:
-    """Return the longest time of an answer of /healthz until `attack` is over, in seconds."""
-    thread = threading.Thread(target=attack, daemon=True)
-    thread.start()
-    slowest = 0.0
-    while thread.is_alive():
-        began = time.monotonic()
-        with urllib.request.urlopen(server.url("healthz"), timeout=60) as answer:
-            assert answer.status == 200
-        slowest = max(slowest, time.monotonic() - began)
-    return slowest
 
 
 @pytest.mark.parametrize("host", ["", "evil.example"])

@@ -12,7 +12,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from aggregates.web.api.permission import Capability
-from aggregates.web.json_encoding import to_json
+from aggregates.web.api.renderer import EncodedAnswer
+from aggregates.web.compute_thread import compute
+from aggregates.web.json_encoding import to_json, to_json_in_pieces
 from aggregates.web.series.freshness import HEADERS
 
 
@@ -25,20 +27,29 @@ class ApiView(APIView):
     throttle_scope = "api"
 
 
-def with_etag(request: Request, state: Mapping[str, Any]) -> Response | HttpResponse:
-    """Return `state` with an ETag of its data, or 304 if the client already has them.
+def with_etag(request: Request, state: Mapping[str, Any], size_bytes: int = 0) -> Response | HttpResponse:
+    """Return `state`, of about `size_bytes`, with an ETag of its data, or 304 if the client already has them.
 
     The ETag leaves out the freshness fields, which change with every event; they are in the headers, also of a 304,
     and in the body.
     """
-    version = to_json({name: value for name, value in state.items() if name not in HEADERS})
-    etag = f'W/"{hashlib.blake2b(version, digest_size=12).hexdigest()}"'
+    data, etag = compute(size_bytes, _encoded, state)
     known = [part.strip() for part in request.META.get("HTTP_IF_NONE_MATCH", "").split(",")]
     same = etag in known or "*" in known
-    answer: Response | HttpResponse = HttpResponseNotModified() if same else Response(state)
+    answer: Response | HttpResponse = HttpResponseNotModified() if same else Response(data)
     for name, header in HEADERS.items():
         if state[name] is not None:
             answer[header] = str(state[name])
     answer["ETag"] = etag
     answer["Cache-Control"] = "private, no-cache"
     return answer
+
+
+def _encoded(state: Mapping[str, Any]) -> tuple[EncodedAnswer, str]:
+    """Return the state with its JSON, and the ETag."""
+    parts = {name: to_json(name) + b": " + to_json_in_pieces(value) for name, value in state.items()}
+    digest = hashlib.blake2b(digest_size=12)
+    for name, part in parts.items():
+        if name not in HEADERS:
+            digest.update(part)
+    return EncodedAnswer(b"{" + b", ".join(parts.values()) + b"}"), f'W/"{digest.hexdigest()}"'

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 
-from aggregates.web.json_encoding import plain, to_json
+from aggregates.web.compute_thread import compute
+from aggregates.web.json_encoding import to_json
+
+
+@dataclass(frozen=True)
+class EncodedAnswer:
+    """An answer that is JSON already."""
+
+    encoded: bytes
 
 
 class AnswerRenderer(JSONRenderer):
@@ -17,10 +27,14 @@ class AnswerRenderer(JSONRenderer):
         """Return the answer as bytes, indented for the browsable API."""
         if data is None:
             return b""
+        encoded = data.encoded if isinstance(data, EncodedAnswer) else to_json(data)
         if self.get_indent(accepted_media_type or "", renderer_context or {}) is not None:
-            rendered: bytes = super().render(plain(data), accepted_media_type, renderer_context)
-            return rendered
-        return to_json(data)
+            return compute(len(encoded), self._indented, encoded, accepted_media_type, renderer_context)
+        return encoded
+
+    def _indented(self, encoded: bytes, accepted_media_type: Any, renderer_context: Any) -> bytes:
+        rendered: bytes = super().render(json.loads(encoded), accepted_media_type, renderer_context)
+        return rendered
 
 
 MAX_SHOWN_CHARS = 100_000  # of an answer on a page: more is for programs, and would keep a browser busy for minutes
@@ -31,8 +45,11 @@ class PageRenderer(BrowsableAPIRenderer):
     """A page that shows the JSON of an answer, or its start if it is long, and forms for what the viewer may do."""
 
     def get_content(self, renderer: Any, data: Any, accepted_media_type: Any, renderer_context: Any) -> str:
-        """Return the indented JSON, cut off after `MAX_SHOWN_CHARS`."""
-        content: str = super().get_content(renderer, data, accepted_media_type, renderer_context)
+        """Return the indented JSON, cut off after `MAX_SHOWN_CHARS`; of what is far longer, without the indents."""
+        if isinstance(data, EncodedAnswer) and len(data.encoded) > MAX_SHOWN_CHARS:
+            content = data.encoded.decode()
+        else:
+            content = super().get_content(renderer, data, accepted_media_type, renderer_context)
         if len(content) <= MAX_SHOWN_CHARS:
             return content
         left = len(content) - MAX_SHOWN_CHARS

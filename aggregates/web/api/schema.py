@@ -35,6 +35,9 @@ class SchemaView(SpectacularAPIView):
 
     throttle_scope = "api"
 
+    def _get_version_parameter(self, request: Request) -> None:
+        """Return None: there is one version, and what a request asks for would be part of a header."""
+
     def handle_exception(self, exc: Exception) -> Response:
         """Answer errors as JSON here too."""
         request: Any = self.request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +22,13 @@ from aggregates.web.api import openapi, serializers
 from aggregates.web.api.api_view import ApiView, with_etag
 from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.auth.stream_access import may_continue
+from aggregates.web.compute_thread import compute
 from aggregates.web.json_encoding import plain
-from aggregates.web.live.feed import SeriesFeed
+from aggregates.web.live.feed import SeriesFeed, size_of
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
 from aggregates.web.series import export, freshness, key_range, output_position, query, ranking
+from aggregates.web.series.document_reader import ByteLimit
 from aggregates.web.series.fill import read_fill
 from aggregates.web.series.key_span import KeySpan, read_key_span
 from aggregates.web.series.query import SeriesQuery
@@ -100,10 +103,11 @@ class SeriesView(ApiView):
         """Return one series for each combination of dimensions and field. Answer 404 for an unknown aggregate."""
         rights = rights_of(request)
         rights.require_name(name)
-        state = SeriesFeed(series_query(request, name), database).read()
-        if not state["series"]:
-            require_known(rights, name)
-        return with_etag(request, state)
+        with ExitStack() as held:
+            state = SeriesFeed(series_query(request, name), database).read_holding(held)
+            if not state["series"]:
+                require_known(rights, name)
+            return with_etag(request, state, size_of(state))
 
 
 class RankedView(ApiView):
@@ -136,11 +140,13 @@ class RankedView(ApiView):
         span = _key_span(request, name, position)
         inside = None if span.is_open else span.contains
         collection = query.collection_name(name)
-        found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside)
+        size = ByteLimit()
+        found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside, size=size)
         if not found:
             require_known(rights, name)
-        state = {"documents": plain(found), **freshness.of_position(database(), position).document()}
-        return with_etag(request, state)
+        documents = compute(size.size_bytes, plain, found)
+        state = {"documents": documents, **freshness.of_position(database(), position).document()}
+        return with_etag(request, state, size.size_bytes)
 
 
 class ExportView(ApiView):

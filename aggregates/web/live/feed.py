@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pymongo.database import Database
 
-from aggregates.web.json_encoding import to_json
+from aggregates.web.compute_thread import compute
+from aggregates.web.json_encoding import to_json, to_json_in_pieces
 from aggregates.web.series import freshness, output_position
 from aggregates.web.series.query import SeriesQuery, read_series
 
 Notice = Mapping[str, Any]
 OpenDatabase = Callable[[], Database[dict[str, Any]]]
+_POINT_BYTES = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +76,27 @@ class SeriesFeed:
 
     def read(self) -> dict[str, Any]:
         """Return the whole answer in the form of the API."""
+        with ExitStack() as held:
+            return self.read_holding(held)
+
+    def read_holding(self, held: ExitStack) -> dict[str, Any]:
+        """Return the same; a large one holds its place among large answers until `held` is closed."""
         database = self._open_database()
         position = output_position.find(database, self.query.name)
         current = freshness.of_position(database, position)
-        chart = read_series(database, self.query, position)
+        chart = read_series(database, self.query, position, held)
         return {"series": [series.document() for series in chart.series], **chart.facts(), **current.document()}
 
     def whole(self, state: dict[str, Any]) -> StreamMessage:
-        return StreamMessage("series", to_json(state))
+        return StreamMessage("series", compute(size_of(state), to_json_in_pieces, state))
 
     def change(self, before: dict[str, Any], after: dict[str, Any]) -> StreamMessage | None:
-        return series_change(before, after)
+        return compute(size_of(after), series_change, before, after)
+
+
+def size_of(state: Mapping[str, Any]) -> int:
+    """Return about how many bytes the JSON of all series has."""
+    return _POINT_BYTES * sum(len(series["data"]) for series in state["series"])
 
 
 def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> StreamMessage | None:
@@ -99,7 +112,7 @@ def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Stream
         _identity(series) for series in after["series"]
     ]
     if not same_series or before.keys() != after.keys():
-        return StreamMessage("series", to_json(after))
+        return StreamMessage("series", to_json_in_pieces(after))
     changes = []
     changed = total = 0
     for old, new in zip(before["series"], after["series"], strict=True):
@@ -110,14 +123,14 @@ def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Stream
         new_points = [point for point in new["data"] if point[0] not in have or have[point[0]] != point[1]]
         left = {point[0] for point in new["data"]}
         if len(have) < len(old["data"]) or len(left) < len(new["data"]):
-            return StreamMessage("series", to_json(after))
+            return StreamMessage("series", to_json_in_pieces(after))
         gone = [x for x in have if x not in left]
         total += len(new["data"])
         changed += len(new_points) + len(gone)
         if new_points or gone:
             changes.append({"key": new["key"], "field": new["field"], "set": new_points, "gone": gone})
     if changed > 50 and changed * 2 > total:
-        return StreamMessage("series", to_json(after))
+        return StreamMessage("series", to_json_in_pieces(after))
     rest = {name: value for name, value in after.items() if name != "series"}
     return StreamMessage("points", to_json({"series": changes, **rest}))
 

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from bson import Decimal128
 
+from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.json_encoding import plain, to_json
 from ingest.wire.number_text import plain_decimal
 
 _SAMPLE = 1000  # documents that define the columns; later ones can fill columns but not add any
 _CHUNK = 500  # rows sent at once
+_CELL_BYTES = 100  # that a cell counts for: all are computed in a thread but a few
 _BOM: Final = b"\xef\xbb\xbf"
 _SIGNS: Final = frozenset("=+-@")  # spreadsheets run a cell that starts with one of these, or its full-width form
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
@@ -34,17 +36,11 @@ def csv_lines(documents: Rows) -> Iterator[bytes]:
     """
     rest = iter(documents)
     sample = list(islice(rest, _SAMPLE))
-    columns = dict.fromkeys(name for document in sample for name in _fields(document))
-    rows = [_row(["key", *columns, "more"])]
-    for document in chain(sample, rest):
-        fields = _fields(document)
-        more = {name: value for name, value in fields.items() if name not in columns}
-        cells = [document["_id"], *(fields.get(name) for name in columns), more or None]
-        rows.append(_row(cells))
-        if len(rows) >= _CHUNK:
-            yield b"".join(rows)
-            rows.clear()
-    yield b"".join(rows)
+    columns = compute(_cells(sample), _columns, sample)
+    yield _row(["key", *columns, "more"])
+    documents = chain(sample, rest)
+    while chunk := list(islice(documents, _CHUNK)):
+        yield compute(_cells(chunk) * _CELL_BYTES, _csv_rows, chunk, columns)
 
 
 def csv_lines_with_bom(documents: Rows) -> Iterator[bytes]:
@@ -56,7 +52,29 @@ def json_lines(documents: Rows) -> Iterator[bytes]:
     """Yield one JSON document per line: `_id`, `value` and `through`."""
     rest = iter(documents)
     while chunk := list(islice(rest, _CHUNK)):
-        yield b"".join(to_json(document) + b"\n" for document in chunk)
+        yield compute(_cells(chunk) * _CELL_BYTES, _json_rows, chunk)
+
+
+def _cells(documents: list[Mapping[str, Any]]) -> int:
+    """Return how many cells documents have in a table."""
+    return sum(map(len, map(_fields, documents)))
+
+
+def _columns(documents: list[Mapping[str, Any]]) -> dict[str, None]:
+    return dict.fromkeys(name for document in documents for name in _fields(document))
+
+
+def _csv_rows(documents: list[Mapping[str, Any]], columns: Mapping[str, None]) -> bytes:
+    rows = []
+    for document in documents:
+        fields = _fields(document)
+        more = {name: value for name, value in fields.items() if name not in columns}
+        rows.append(_row([document["_id"], *(fields.get(name) for name in columns), more or None]))
+    return b"".join(rows)
+
+
+def _json_rows(documents: list[Mapping[str, Any]]) -> bytes:
+    return b"".join(to_json(document) + b"\n" for document in documents)
 
 
 def file_name(name: str) -> str:

@@ -1,30 +1,35 @@
-"""Read output documents of aggregates from MongoDB, a bounded number at a time, only from collections below `zagg.`."""
+"""Read output documents of aggregates from MongoDB, a bounded number at a time, only from collections below `zagg.`.
+
+What grows with their number is computed where it holds up no other request, see `aggregates.web.compute_thread`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import bson
 from django.conf import settings
 from pymongo.database import Database
 
+from aggregates.web.compute_thread import compute, large_answer
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import key_range, output_position, points
+from aggregates.web.series.document_reader import ByteLimit, Document, Options, decoded, iter_decoded, read_batches
 from aggregates.web.series.fill import Fill, fill_in
 from aggregates.web.series.key_span import KeySpan, read_key_span
 from aggregates.web.series.points import ChartData
 
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
+MAX_SERIES_BYTES = 32 * 2**20  # of documents that are in memory as a whole
+_LARGE_BYTES = 2**20
 _NAME = re.compile(r"[^\0$.\ud800-\udfff][^\0$\ud800-\udfff]*\Z")
 _NAMESPACE_BYTES = 255  # of a database and a collection with the dot between them (MongoDB manual, Limits)
-
-Documents = Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -68,27 +73,37 @@ def list_aggregates(database: Database[dict[str, Any]]) -> list[str]:
 
 
 def read_range(
-    database: Database[dict[str, Any]], collection: str | None, begin: str | None, end: str | None
-) -> Documents:
-    """Return documents with `begin <= _id <= end` in order of `_id` (for `/q`); an empty bound is open.
+    database: Database[Document], collection: str | None, begin: str | None, end: str | None
+) -> Iterator[bytes]:
+    """Yield batches of documents with `begin <= _id <= end` in order of `_id` (for `/q`); an empty bound is open.
 
-    Raise `TooLargeError` instead of reading more than `MAX_DOCUMENTS`.
+    At most one document more than `MAX_DOCUMENTS`: let `check_count` refuse that.
     """
     if collection is None:
-        return []
+        return iter(())
     bounds = {operator: bound for operator, bound in (("$gte", begin), ("$lte", end)) if bound}
-    return _read(database, collection, {"_id": bounds} if bounds else {}, {"value": 1})
+    return _read(database, collection, {"_id": bounds} if bounds else {})
+
+
+def check_count(count: int, name: str) -> None:
+    """Raise `TooLargeError` if an answer has more than `MAX_DOCUMENTS` of an aggregate."""
+    if count > MAX_DOCUMENTS:
+        raise TooLargeError(
+            f"more than {MAX_DOCUMENTS} documents of {name}: use a shorter range, or the export", collection=name
+        )
 
 
 def read_series(
     database: Database[dict[str, Any]],
     query: SeriesQuery,
     position: Mapping[str, Any],
+    held: ExitStack,
     now: datetime | None = None,
 ) -> ChartData:
     """Answer `query` with one MongoDB query (plus three for one key each if it has a range).
 
-    `position` is that of the output, from `output_position.find`. Raise `BadRequestError` for an invalid range and
+    `position` is that of the output, from `output_position.find`. `held` holds the place of a large answer until the
+    caller needs its points no more. Raise `BadRequestError` for an invalid range and
     `TooLargeError` for more than `MAX_DOCUMENTS`.
     """
     now = now or datetime.now(UTC)
@@ -98,7 +113,20 @@ def read_series(
     if collection is None:
         return ChartData([])
     condition = key_range.condition(database, collection, query.prefix, span.outer())
-    documents = _read(database, collection, condition, {"value": 1})
+    limit = ByteLimit(MAX_SERIES_BYTES)
+    documents: list[Document] = []
+    is_large = False
+    for batch in _read(database, collection, condition):
+        limit.take(len(batch))
+        if limit.size_bytes > _LARGE_BYTES and not is_large:
+            held.enter_context(large_answer())
+            is_large = True
+        documents += decoded(batch, database.codec_options)
+    check_count(len(documents), collection)
+    return compute(limit.size_bytes, _chart, documents, query, span, now)
+
+
+def _chart(documents: list[Document], query: SeriesQuery, span: KeySpan, now: datetime) -> ChartData:
     chart = points.by_dimension(
         documents,
         prefix=query.prefix,
@@ -118,22 +146,14 @@ def stream(database: Database[dict[str, Any]], collection: str, prefix: str, spa
     A switch of generations does not break it: the open cursor continues to read the old one.
     """
     condition = key_range.condition(database, collection, prefix, span.outer())
-    with database[collection].find(condition, {"state": 0}).sort("_id", 1) as cursor:
-        for document in cursor:
-            if span.contains(document["_id"]):
-                yield document
+    options = database.codec_options
+    for batch in read_batches(database[collection], condition, {"state": 0}):
+        yield from compute(len(batch), _inside, batch, options, span)
 
 
-def _read(
-    database: Database[dict[str, Any]], collection: str, condition: Mapping[str, Any], fields: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    # In raw batches: with a type decoder, the driver makes a raw document of each one first, which takes twice as long.
-    cursor = database[collection].find_raw_batches(condition, fields, batch_size=20_000).sort("_id", 1)
-    batches: Iterable[Any] = cursor.limit(MAX_DOCUMENTS + 1).max_time_ms(QUERY_LIMIT_MS)
-    documents = [document for batch in batches for document in bson.decode_all(batch, database.codec_options)]
-    if len(documents) > MAX_DOCUMENTS:
-        raise TooLargeError(
-            f"more than {MAX_DOCUMENTS} documents of {collection}: use a shorter range, or the export",
-            collection=collection,
-        )
-    return documents
+def _inside(batch: bytes, options: Options, span: KeySpan) -> list[Document]:
+    return [document for document in iter_decoded(batch, options) if span.contains(document["_id"])]
+
+
+def _read(database: Database[Document], collection: str, condition: Mapping[str, Any]) -> Iterator[bytes]:
+    return read_batches(database[collection], condition, {"value": 1}, limit=MAX_DOCUMENTS + 1, limit_ms=QUERY_LIMIT_MS)

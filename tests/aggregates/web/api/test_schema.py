@@ -18,6 +18,7 @@ pytestmark = pytest.mark.early
 
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example]
 EXAMPLES = 40
+LONG_EXAMPLES = 1_000
 OPERATIONS = sorted(
     f"{method.upper()} {path}"
     for path, operations in SchemaGenerator().get_schema(public=True)["paths"].items()  # type: ignore[no-untyped-call]
@@ -53,7 +54,15 @@ def operations(schema: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_every_answer_matches_the_document(operations: dict[str, Any], server: Server, label: str) -> None:
-    _fuzz(operations[label], server.token)
+    _fuzz(operations[label], server.token, EXAMPLES, derandomize=True)  # never red by accident
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_every_answer_to_random_requests_matches_the_document(
+    operations: dict[str, Any], server: Server, label: str
+) -> None:
+    _fuzz(operations[label], server.token, LONG_EXAMPLES, derandomize=False)
 
 
 def test_every_operation_is_tested(operations: dict[str, Any]) -> None:
@@ -62,14 +71,18 @@ def test_every_operation_is_tested(operations: dict[str, Any]) -> None:
     assert len(OPERATIONS) == 26
 
 
-def _fuzz(operation: Any, token: str) -> None:
+def _fuzz(operation: Any, token: str, examples: int, *, derandomize: bool) -> None:
     """Run all of schemathesis's checks but one: JSON Schema cannot describe filters, zones and cursors exactly, so a
     request that the document allows can still be answered by 400.
     """
 
     @given(case=operation.as_strategy())
     @settings(
-        max_examples=EXAMPLES, deadline=None, suppress_health_check=QUIET, phases=[Phase.explicit, Phase.generate]
+        max_examples=examples,
+        derandomize=derandomize,
+        deadline=None,
+        suppress_health_check=QUIET,
+        phases=[Phase.explicit, Phase.generate],
     )
     def check(case: Any) -> None:
         case.call_and_validate(

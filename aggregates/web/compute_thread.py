@@ -1,0 +1,114 @@
+"""Compute large answers in threads of the operating system, so that the greenlets of the web process go on meanwhile.
+
+Under gunicorn's gevent worker one greenlet runs at a time, and a loop over 250,000 documents would hold up every other
+request for seconds. A thread gives way after each `SWITCH_S`. It only computes: sockets and Django's database belong to
+the greenlets. A single call of C does not give way, so `PIECE_BYTES` is the most that one may be given. Nor does a full
+garbage collection, which looks at each of a million points: it waits until nothing large is computed.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, ParamSpec, TypeVar
+
+from aggregates.web.exceptions import UnavailableError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PIECE_BYTES: Final = 2**17  # that greenlets compute themselves, in about 5 ms: a thread costs more than that saves
+THREADS: Final = 2  # so that one long computation does not delay all shorter ones
+SWITCH_S: Final = 0.001
+LARGE_AT_ONCE: Final = 1  # answers whose documents are in memory as a whole, which takes hundreds of megabytes
+LARGE_WITHIN_S: Final = 60.0
+QUIET_S: Final = 5.0  # without a large computation, after which garbage is collected as before
+MOST_POSTPONED_S: Final = 600.0
+
+_large = threading.BoundedSemaphore(LARGE_AT_ONCE)
+_pool: Any = None
+_usual_thresholds: tuple[int, int, int] | None = None  # while full collections are postponed
+_computing = 0
+_computed_at = 0.0  # when the last large computation ended
+
+
+def compute(size_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return `function(*args, **kwargs)`, computed in a thread if it is about more than `PIECE_BYTES`.
+
+    Other greenlets run meanwhile. The function must not wait for anything, nor use sockets, locks or the ORM.
+    """
+    if size_bytes <= PIECE_BYTES or not _is_patched():
+        return function(*args, **kwargs)
+    global _computing, _computed_at
+    threads = _threads()
+    _computing += 1
+    _postpone_full_collections()
+    result: tuple[T, None] | tuple[None, Exception] = threads.apply(_outcome, (function, args, kwargs))
+    _computing -= 1
+    _computed_at = time.monotonic()
+    if result[1] is not None:
+        raise result[1]
+    return result[0]
+
+
+@contextmanager
+def large_answer() -> Iterator[None]:
+    """Hold one of the places for answers whose documents are in memory as a whole; wait for it, in order of arrival.
+
+    Raise `UnavailableError` after `LARGE_WITHIN_S`.
+    """
+    if not _large.acquire(timeout=LARGE_WITHIN_S):
+        raise UnavailableError("too many large answers are being computed: use a shorter range, or try again later")
+    try:
+        yield
+    finally:
+        _large.release()
+
+
+def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Exception | None]:
+    """Return the result or the error: gevent would print what is raised in its threads, expected or not."""
+    try:
+        return function(*args, **kwargs), None
+    except Exception as error:  # noqa: BLE001 - raised again where the answer is waited for
+        return None, error
+
+
+def _postpone_full_collections() -> None:
+    """Collect only young garbage until it is quiet, but at most for `MOST_POSTPONED_S`."""
+    global _usual_thresholds
+    if _usual_thresholds is not None:
+        return
+    import gevent
+
+    _usual_thresholds = gc.get_threshold()
+    gc.set_threshold(*_usual_thresholds[:2], sys.maxsize >> 33)
+    gevent.spawn(_collect_when_quiet, _usual_thresholds)
+
+
+def _collect_when_quiet(thresholds: tuple[int, int, int]) -> None:
+    global _usual_thresholds
+    ends = time.monotonic() + MOST_POSTPONED_S
+    while (now := time.monotonic()) < ends and (_computing or now < _computed_at + QUIET_S):
+        time.sleep(QUIET_S)
+    gc.set_threshold(*thresholds)
+    _usual_thresholds = None
+
+
+def _is_patched() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))
+
+
+def _threads() -> Any:
+    """Return the threads of this process, started at the first use after a fork."""
+    global _pool
+    if _pool is None:
+        from gevent.threadpool import ThreadPool
+
+        sys.setswitchinterval(SWITCH_S)
+        _pool = ThreadPool(THREADS)
+    return _pool

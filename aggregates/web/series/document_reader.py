@@ -1,0 +1,71 @@
+"""Read documents of a collection in batches, as bytes, so that they are decoded where they hold up no other request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import bson
+from bson.codec_options import CodecOptions
+from pymongo.collection import Collection
+
+from aggregates.web.compute_thread import PIECE_BYTES, compute
+from aggregates.web.exceptions import TooLargeError
+
+BATCH_DOCUMENTS: Final = 2_000
+MAX_BYTES: Final = 64 * 2**20  # of one answer that is not written while it is sent
+
+Document = dict[str, Any]
+Options = CodecOptions[Document]
+Order = str | Sequence[tuple[str, int]]
+
+
+class ByteLimit:
+    """Count the bytes of one answer."""
+
+    def __init__(self, most_bytes: int = MAX_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self.size_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Add to the count. Raise `TooLargeError` if the answer becomes too large."""
+        self.size_bytes += size_bytes
+        if self.size_bytes > self._most_bytes:
+            raise TooLargeError(
+                f"the answer has more than {self._most_bytes} bytes: use a shorter range, or fewer queries at once"
+            )
+
+
+def read_batches(
+    collection: Collection[Document],
+    condition: Mapping[str, Any],
+    fields: Mapping[str, Any] | None,
+    order: Order = "_id",
+    *,
+    limit: int = 0,
+    limit_ms: int | None = None,
+) -> Iterator[bytes]:
+    """Yield the documents in their order as BSON, up to `BATCH_DOCUMENTS` at a time; `limit` 0 means all of them.
+
+    Raw batches are faster, too: with a type decoder, the driver makes a raw document of each one first. `limit_ms` is
+    the time that MongoDB may take.
+    """
+    cursor = collection.find_raw_batches(condition, fields, batch_size=BATCH_DOCUMENTS).sort(order).limit(limit)
+    if limit_ms is not None:
+        cursor = cursor.max_time_ms(limit_ms)
+    with cursor:
+        yield from cursor
+
+
+def decoded(batch: bytes, options: Options) -> list[Document]:
+    """Return the documents of a batch."""
+    return compute(len(batch), _decode, batch, options)
+
+
+def iter_decoded(batch: bytes, options: Options) -> Iterable[Document]:
+    """Return the documents of a batch, decoded one by one if it is large: one call of C gives way to nobody."""
+    return bson.decode_all(batch, options) if len(batch) <= PIECE_BYTES else bson.decode_iter(batch, options)
+
+
+def _decode(batch: bytes, options: Options) -> list[Document]:
+    return list(iter_decoded(batch, options))

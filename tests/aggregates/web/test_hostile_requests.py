@@ -1,0 +1,271 @@
+"""No request whatever is answered by 500: a corpus of hostile values at every address, for each kind of user."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.core.handlers.wsgi import WSGIHandler
+from django.test import Client
+from django.urls import get_resolver, reverse
+
+from aggregates.models import Chart, Dashboard, EmbedLink, Run
+from aggregates.services import define
+from aggregates.web import embed
+from aggregates.web.api import throttling
+from aggregates.web.auth.token_creation import make_token
+from tests.support.web.configuration import configure
+from tests.support.web.hostile import (
+    CONTENT_TYPES,
+    HEADERS,
+    JSONS,
+    METHODS,
+    TEXTS,
+    HostileRequest,
+    in_query,
+    status_of,
+)
+from zarkov_site.proxy_headers import ProxyHeaders
+from zarkov_site.request_body import TextInUtf8, WholeBody
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.early]  # streams close their connection
+TASK = "tests.support.aggregates.tasks.CountByDay"
+API = "/api/v1/"
+
+# Addresses with the parameters that they read; X in a path is a name that requests may choose.
+PARAMETERS: dict[str, str] = {
+    "/": "", "/aggregates/": "", "/aggregates/X/": "from to tz", "/charts/": "", "/charts/X/": "from to tz",
+    "/dashboards/": "", "/dashboards/X/": "from to tz", "/embed/X/": "from to tz",
+    "/embed/X/live/": "from to tz last_event_id",
+    "/live/charts/": "chart from to tz last_event_id", "/live/pulse/": "last_event_id", "/jobs/": "", "/live/jobs/": "",
+    "/login/": "next username", "/logout/": "next", "/q": "a", "/qs": "q-0.c q-0.n q-0.b q-0.e q-0.p",
+    "/qr": "q-0.c q-0.n q-0.f q-0.sort q-0.limit q-0.p", "/collections": "", "/favicon.ico": "", "/healthz": "",
+    "/readyz": "", "/metrics": "name[]", API: "format", f"{API}events/": "type from to tz context filter cursor limit",
+    f"{API}aggdefs/": "", f"{API}aggdefs/X/": "", f"{API}aggdefs/X/run/": "",
+    f"{API}runs/": "aggdef state cursor limit",
+    f"{API}runs/X/": "", f"{API}runs/X/cancel/": "", f"{API}tasks/": "", f"{API}jobs/": "state limit",
+    f"{API}jobs/X/": "",
+    f"{API}jobs/X/cancel/": "", f"{API}quarantine/": "code source from to tz replayed cursor limit",
+    f"{API}quarantine/counts/": "code from replayed", f"{API}quarantine/replay/": "code from",
+    f"{API}quarantine/X/": "",
+    f"{API}quarantine/X/raw/": "", f"{API}collections/": "",
+    f"{API}series/X/": "fields prefix from to tz fill bulk limit",
+    f"{API}ranked/X/": "sort filter prefix from to tz limit", f"{API}export/X.csv": "prefix from to tz bom",
+    f"{API}export/X.jsonl": "prefix", f"{API}live/X/": "fields prefix from to tz fill bulk limit last_event_id",
+    f"{API}schema/": "format version lang",
+}  # fmt: skip
+KNOWN = {"/charts/X/": "c", "/dashboards/X/": "d", f"{API}runs/X/": "some-run", f"{API}aggdefs/X/": "mine",
+         f"{API}aggdefs/X/run/": "mine", f"{API}runs/X/cancel/": "some-run"}  # fmt: skip
+BODIES = {
+    f"{API}aggdefs/": ['JSON', '{"name": "new", "task_name": JSON}', f'{{"name": JSON, "task_name": "{TASK}"}}']
+    + [f'{{"name": "new", "task_name": "{TASK}", "{name}": JSON}}' for name in (
+        "filter", "params", "inputs", "output", "interval_s", "settle_s", "crontab", "crontab_zone", "realtime",
+        "id_key")],
+    f"{API}aggdefs/X/": ["JSON", '{"description": JSON}', '{"filter": JSON}', '{"params": JSON}', '{"enabled": JSON}'],
+    f"{API}aggdefs/X/run/": ["JSON", '{"mode": JSON}', '{"force": JSON}'],
+    f"{API}quarantine/replay/": ["JSON", '{"keys": JSON}', '{"all": JSON}', '{"keys": ["j.1.1"], "document": JSON}'],
+    f"{API}runs/X/cancel/": ["JSON"],
+    f"{API}jobs/X/cancel/": ["JSON"],
+}  # fmt: skip
+QUERIES = {"/q": ["JSON", '{"c": JSON}', '{"c": "a", "b": JSON}', '{"c": "a", "e": JSON}', '{"c": "a", "p": JSON}'],
+           "/qr": ["JSON"], f"{API}events/": ["JSON"], f"{API}ranked/X/": ["JSON"]}  # fmt: skip
+FILTER = {"/q": "a", "/qr": "q-0.n=x&q-0.c=a&q-0.f", f"{API}events/": "filter", f"{API}ranked/X/": "filter"}
+
+
+def at(address: str, name: str = "") -> str:
+    """Return an address with a name in it, by default one that is known."""
+    return address.replace("X", name or KNOWN.get(address, "a"))
+
+
+def in_paths() -> Iterator[HostileRequest]:
+    for address in PARAMETERS:
+        for text in TEXTS if "X" in address else ():
+            yield HostileRequest(at(address, text or "%20"))
+
+
+def in_parameters() -> Iterator[HostileRequest]:
+    for address, names in PARAMETERS.items():
+        for name in names.split():
+            for text in TEXTS:
+                yield HostileRequest(f"{at(address)}?{name}={text}")
+            yield HostileRequest(f"{at(address)}?{name}=1&{name}=2&{name}")
+    for address, templates in QUERIES.items():
+        for template in templates:
+            for text in JSONS:
+                query = f"{FILTER[address]}={in_query(template.encode().replace(b'JSON', text))}"
+                yield HostileRequest(f"{at(address)}?{query}"[:200_000])
+                if address in ("/q", "/qr"):
+                    form = "application/x-www-form-urlencoded"
+                    yield HostileRequest(at(address), "POST", query.encode(), form)
+
+
+def in_bodies() -> Iterator[HostileRequest]:
+    for address, templates in BODIES.items():
+        methods = ("PUT", "PATCH") if address.endswith("aggdefs/X/") else ("POST",)
+        for template in templates:
+            for text in JSONS:
+                for method in methods:
+                    yield HostileRequest(at(address), method, template.encode().replace(b"JSON", text))
+
+
+def in_headers() -> Iterator[HostileRequest]:
+    for address in PARAMETERS:
+        for headers in HEADERS:
+            yield HostileRequest(at(address), headers=headers)
+        for method in METHODS:
+            for accept in ("application/json", "text/html"):
+                yield HostileRequest(at(address), method, b"{}", headers={"HTTP_ACCEPT": accept})
+        for content_type in CONTENT_TYPES:
+            yield HostileRequest(at(address), "POST", b"a=%ED%A0%80&\xff=\x00", content_type)
+            yield HostileRequest(
+                at(address), "POST", b"--x\r\nContent-Disposition: form-data\r\n\r\n\xff", content_type
+            )
+
+
+def in_admin() -> Iterator[HostileRequest]:
+    form = "application/x-www-form-urlencoded"
+    for model, of_model in admin.site._registry.items():
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        listing = reverse(f"{name}_changelist")
+        filters = [each if isinstance(each, str) else each[0] for each in of_model.get_list_filter(None)]  # type: ignore[arg-type]
+        fields = [f"{each}__{how}" for each in filters for how in ("exact", "isnull", "gte", "in", "nothing")]
+        for parameter in ("q", "o", "p", "e", "all", "_popup", "_to_field", "_changelist_filters", "cursor", *fields):
+            for text in TEXTS:
+                yield HostileRequest(f"{listing}?{parameter}={text}")
+        for text in TEXTS:
+            for page in (
+                f"{listing}{text}/change/",
+                f"{listing}{text}/delete/",
+                f"{listing}{text}/history/",
+                f"{listing}{text}/",
+            ):
+                yield HostileRequest(page)
+            yield HostileRequest(f"{listing}add/?name={text}&title={text}")
+            for body in (
+                f"action={text}&_selected_action={text}",
+                f"action=delete_selected&_selected_action={text}&post=yes",
+            ):
+                yield HostileRequest(listing, "POST", body.encode(), form)
+            every = "&".join(f"{each.name}={text}" for each in model._meta.fields)
+            yield HostileRequest(f"{listing}add/", "POST", every.encode(), form)
+    for text in TEXTS:
+        yield HostileRequest(f"/admin/{text}")
+        yield HostileRequest(f"/admin/r/{text}/{text}/")
+        yield HostileRequest(f"/admin/autocomplete/?term={text}&app_label={text}&model_name={text}&field_name={text}")
+        yield HostileRequest(f"/admin/jsi18n/?{text}")
+
+
+def once_failed() -> Iterator[HostileRequest]:
+    """Yield requests that were answered by 500 once."""
+    form = "application/x-www-form-urlencoded"
+    yield HostileRequest(f"{API}schema/?version=UTC%0A")
+    for page in ("delete", "history"):
+        yield HostileRequest(f"/admin/ingest/quarantineentry/j.1.1/{page}/")
+        yield HostileRequest(f"/admin/ingest/quarantineentry/%ED%A0%80/{page}/")
+    for text in ("value", "*", "%00", "", "NaN", "9" * 400, "9223372036854775808", "%ED%A0%80"):
+        for listing in ("aggregates/aggdef", "auth/group", "django_celery_beat/periodictask", "aggregates/accesstoken"):
+            chosen = f"action=delete_selected&_selected_action={text}&post=yes"
+            yield HostileRequest(f"/admin/{listing}/", "POST", chosen.encode(), form)
+    for text in (b'{"c": "a", "p": null}', b'{"c": null}', b'{"c": "\\ud800"}', b"[" * 10_000, b'{"a":' * 10_000):
+        yield HostileRequest(f"/q?a={in_query(text)}")
+    for text in (b'{"a": {"b\\u0000": 1}}', b'{"a": "\\ud800"}', b'{"a":' * 10_000, b'{"a": [{"\\udfff": 1}]}'):
+        yield HostileRequest(f"/qr?q-0.n=x&q-0.c=a&q-0.f={in_query(text)}")
+        yield HostileRequest(f"{API}events/?filter={in_query(text)}")
+        yield HostileRequest(f"{API}aggdefs/", "POST", b'{"name": "n", "task_name": "x.Y", "filter": ' + text + b"}")
+    for path in (f"{API}series/{'a/' * 1900}b/", f"{API}ranked/{'a/' * 1900}b/"):
+        yield HostileRequest(path, headers={"HTTP_ACCEPT": "text/html"})
+
+
+KINDS: dict[str, Callable[[], Iterator[HostileRequest]]] = {
+    "paths": in_paths, "parameters": in_parameters, "bodies": in_bodies, "headers": in_headers, "admin": in_admin,
+}  # fmt: skip
+USERS = {"nobody": 40, "viewer": 60, "token": 200, "superuser": 250}  # with the number of requests of each kind
+
+
+@pytest.fixture
+def application() -> Any:
+    """Return the site as gunicorn calls it."""
+    return ProxyHeaders(TextInUtf8(WholeBody(WSGIHandler())), [], None)
+
+
+@pytest.fixture
+def users(closed_site: Any, aggregate: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Return a function that returns the headers of a kind of user, in a site with something at every address."""
+    monkeypatch.setattr(
+        throttling.ScopeThrottle, "THROTTLE_RATES", dict.fromkeys(("api", "ingest", "live", "operate"), "9999999/min")
+    )
+    aggregate("a", {"x/2024-01-01": 1, "x/2024-01-02": {"n": 2.5}, "y": None})
+    mine = define(name="mine", task_name=TASK)
+    Run.objects.create(uid="some-run", aggdef=mine, mode="full", origin="api", state="complete")
+    chart = Chart.objects.create(slug="c", title="C", aggregate="a")
+    Dashboard.objects.create(slug="d", title="D")
+    link = EmbedLink.objects.create(name="x", chart=chart)
+    KNOWN["/embed/X/"] = KNOWN["/embed/X/live/"] = embed.token_of(link)
+
+    def headers(kind: str) -> Mapping[str, str]:
+        if kind == "token":
+            return {"HTTP_AUTHORIZATION": f"Token {make_token('t', ('ingest', 'read', 'operate'))[1]}"}
+        if kind == "nobody":
+            return {}
+        user = get_user_model().objects.create_user(kind, is_staff=True, is_superuser=kind == "superuser")
+        user.groups.add(*Group.objects.filter(name=kind))
+        client = Client()
+        client.force_login(user)
+        cookies = {name: morsel.value for name, morsel in client.cookies.items()} | {
+            django_settings.CSRF_COOKIE_NAME: "c" * 32
+        }
+        return {
+            "HTTP_COOKIE": "; ".join(f"{name}={value}" for name, value in cookies.items()),
+            "HTTP_X_CSRFTOKEN": "c" * 32,
+        }
+
+    configure(closed_site, anonymous_read=False)
+    return headers
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_hostile_request_is_answered_by_500(
+    application: Any, users: Callable[[str], Any], kind: str, user: str
+) -> None:
+    as_user = users(user)
+    requests = random.Random(f"{kind} {user}").sample(list(KINDS[kind]()), USERS[user])
+    failed = [str(request) for request in requests if status_of(application, request, as_user) == 500]
+    assert failed == []
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_no_request_that_failed_once_fails_again(application: Any, users: Callable[[str], Any], user: str) -> None:
+    as_user = users(user)
+    assert [str(each) for each in once_failed() if status_of(application, each, as_user) == 500] == []
+
+
+def test_rows_of_the_admin_chosen_by_no_key_are_refused(application: Any, users: Callable[[str], Any]) -> None:
+    body = b"action=delete_selected&_selected_action=1&_selected_action=x&post=yes"
+    chosen = HostileRequest("/admin/aggregates/aggdef/", "POST", body, "application/x-www-form-urlencoded")
+    assert status_of(application, chosen, users("superuser")) == 400
+    known = HostileRequest(chosen.path, "POST", body.replace(b"=x", b"=2"), chosen.content_type)
+    assert status_of(application, known, users("viewer")) != 400
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_request_of_the_whole_corpus_is_answered_by_500(
+    application: Any, users: Callable[[str], Any], kind: str, user: str
+) -> None:
+    as_user = users(user)
+    failed = [str(request) for request in KINDS[kind]() if status_of(application, request, as_user) == 500]
+    assert failed == []
+
+
+def test_the_corpus_has_every_address() -> None:
+    resolver = get_resolver()
+    known = {resolver.resolve(at(address)).route for address in PARAMETERS}
+    assert len(known) == len(PARAMETERS) - 1  # two forms of an export

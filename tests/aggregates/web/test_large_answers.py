@@ -1,0 +1,133 @@
+"""Requests whose work grows with their data hold up no other one, on a real gunicorn."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+import pytest
+
+from aggregates.web import compute_thread
+from aggregates.web.compute_thread import PIECE_BYTES, compute, large_answer
+from aggregates.web.exceptions import TooLargeError, UnavailableError
+from aggregates.web.json_encoding import to_json, to_json_in_pieces
+from aggregates.web.series.document_reader import ByteLimit
+from tests.support.durations import assert_within
+from tests.support.web.health import slowest_probe_s
+from tests.support.web.server import Server
+
+pytestmark = pytest.mark.early
+WITHIN_S = 1.0  # 0.05 on an idle machine; several seconds where an answer is computed in one go
+COUNT = 240_000
+MOST_BYTES = 900 * 2**20
+
+
+@pytest.fixture(scope="module")
+def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Yield a server with aggregates of many keys, and one of documents with many names."""
+    with Server(mongo_uri, tmp_path_factory.mktemp("large"), WEB_CONCURRENCY="1") as running:
+        begin = datetime(2024, 1, 1, tzinfo=UTC)
+        minutes = (begin + timedelta(minutes=number) for number in range(COUNT))
+        keys = [f"x/{minute:%Y-%m-%dT%H:%M}" for minute in minutes]
+        running.database["zagg.many"].insert_many(
+            {"_id": key, "value": {"hits": i, "size": i / 2}, "through": 7} for i, key in enumerate(keys)
+        )
+        running.database["zagg.wide"].insert_many(
+            {"_id": f"w/{begin + timedelta(days=i):%Y-%m-%d}", "value": {f"n{j}": j / 2 for j in range(1000)}}
+            for i in range(700)
+        )
+        running.request("q?a=" + quote('{"c": "none"}'))  # the first request loads the site
+        yield running
+
+
+def q(*names: str) -> str:
+    return "q?" + "&".join(f"{i}={quote(json.dumps({'c': name}))}" for i, name in enumerate(names))
+
+
+KINDS = {
+    "time series of 2011": q("many"),
+    "ranked documents of 2011": "qr?" + "&".join(f"q-{i}.n={i}&q-{i}.c=wide&q-{i}.sort=_id" for i in range(30)),
+    "series with a fill": "api/v1/series/many/?fill=zero&fields=hits&bulk=1",
+    "series of many names": "api/v1/series/wide/",
+    "indented series": "api/v1/series/many/?fields=hits",
+    "a page of series": "api/v1/series/many/?fields=hits",
+    "CSV": "api/v1/export/many.csv",
+    "JSON lines": "api/v1/export/many.jsonl",
+    "ranked documents of a range": "api/v1/ranked/many/?from=2020&to=2021",
+}
+ACCEPT = {"indented series": "application/json; indent=4", "a page of series": "text/html"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_others_are_answered_while_a_large_answer_is_computed(server: Server, kind: str) -> None:
+    def attack() -> None:
+        status, _, body = server.request(KINDS[kind], Accept=ACCEPT.get(kind, "*/*"))
+        assert status in (200, 413), body[:300]
+
+    assert_within(WITHIN_S, lambda: slowest_probe_s(server, attack), tries=1)
+
+
+def test_others_are_answered_while_a_stream_opens(server: Server) -> None:
+    def attack() -> None:
+        with server.stream("api/v1/live/many/") as stream:
+            assert stream.next()[0] == "series"
+
+    assert_within(WITHIN_S, lambda: slowest_probe_s(server, attack), tries=1)
+
+
+def test_others_are_answered_beside_several_large_answers_and_memory_is_bounded(server: Server) -> None:
+    statuses: list[int] = []
+
+    def ask(path: str) -> Callable[[], None]:
+        return lambda: statuses.append(server.request(path)[0])
+
+    attacks = [ask(q("many")), ask("api/v1/series/many/")] * 3
+    assert_within(WITHIN_S, lambda: slowest_probe_s(server, *attacks), tries=1)
+    assert set(statuses) == {200}
+    (worker,) = psutil.Process(server.processes["web"].pid).children()
+    assert worker.memory_info().rss < MOST_BYTES
+
+
+def test_an_answer_computed_in_pieces_is_the_same(server: Server) -> None:
+    points = json.loads(server.request(q("many"))[2])["0"]
+    assert [len(points["hits"]), len(points["size"])] == [COUNT, COUNT]
+    assert points["size"][-1][1] == (COUNT - 1) / 2
+    series = json.loads(server.request("api/v1/series/many/")[2])["series"]
+    assert [each["data"] for each in series] == [points["hits"], points["size"]]
+    assert server.request("api/v1/export/many.jsonl")[2].count(b"\n") == COUNT
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {}, [], {"a": []}, [[]], {"a": {"b": [1, 2, {"c": None}]}}, list(range(2500)), [[i, 2.5] for i in range(1001)],
+        [float("nan"), 1], {"é": "ü\ud800"}, [{"a": list(range(3000))}, 1, "x"], [list(range(2000)), []], "x", None,
+    ],
+    ids=lambda value: f"{value!r:.30}",
+)  # fmt: skip
+def test_json_in_pieces_is_that_of_one_call(value: Any) -> None:
+    assert to_json_in_pieces(value) == to_json(value)
+
+
+def test_what_is_small_is_computed_at_once() -> None:
+    assert compute(PIECE_BYTES, threading.get_ident) == threading.get_ident()
+
+
+def test_an_answer_has_at_most_so_many_bytes() -> None:
+    limit = ByteLimit(10)
+    limit.take(10)
+    with pytest.raises(TooLargeError, match="more than 10 bytes"):
+        limit.take(1)
+
+
+def test_a_large_answer_is_refused_if_others_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute_thread, "LARGE_WITHIN_S", 0.01)
+    with large_answer(), pytest.raises(UnavailableError, match="too many large answers"), large_answer():
+        pass
+    with large_answer():  # the place is free again
+        pass
