@@ -11,6 +11,7 @@ SERVER_ONLY = {
     "zarkov.transport": {"awake_clock", "kernel_socket", "notice", "server_keys", "socket_drain"},
     "zarkov.wire": {
         "batch",
+        "bson_document",
         "bson_reader",
         "codec",
         "reader_failure",
@@ -23,6 +24,7 @@ SERVER_ONLY = {
         "extended_json",
         "text_encoding",
         "time_text",
+        "turn",
     },
     "zibrato": {"broker", "own_metrics"},
 }

@@ -13,8 +13,9 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
+from .event import MAX_DOCUMENTS
 from .quarantine_codes import CODES
-from .refusal import Refusal
+from .refusal import Refusal, gathered
 
 REFUSED = "refused"
 OWN_SOURCE = "ack"
@@ -65,19 +66,23 @@ def _source(frame: bytes) -> str | None:
 
 def refused_document(refusal: Refusal) -> bytes:
     """Return a refusal encoded as one of the documents of a request."""
-    return bson.encode({"$command": REFUSED, "code": refusal.code, "message": refusal.message, "raw": refusal.raw})
+    document = {"$command": REFUSED, "code": refusal.code, "message": refusal.message, "raw": refusal.raw}
+    return bson.encode(document | ({"count": refusal.count} if refusal.count > 1 else {}))
 
 
 def refusals(commands: Iterable[Mapping[str, Any]]) -> list[Refusal]:
-    """Return the refusals among the commands of a request; anything else is ignored."""
-    return [
-        Refusal(command["code"], command["message"][:1000], bytes(command["raw"]))
-        for command in commands
-        if command["$command"] == REFUSED and _is_refusal(command)
-    ]
+    """Return the refusals among the commands of a request, many alike ones joined; anything else is ignored."""
+    return gathered(
+        [
+            Refusal(command["code"], command["message"][:1000], bytes(command["raw"]), 0, command.get("count", 1))
+            for command in commands
+            if command["$command"] == REFUSED and _is_refusal(command)
+        ]
+    )
 
 
 def _is_refusal(command: Mapping[str, Any]) -> bool:
-    code = command.get("code")
+    code, count = command.get("code"), command.get("count", 1)
     texts = type(code) is str and type(command.get("message")) is str
-    return texts and code in CODES and isinstance(command.get("raw"), bytes)
+    counted = type(count) is int and 1 <= count <= MAX_DOCUMENTS
+    return texts and counted and code in CODES and isinstance(command.get("raw"), bytes)

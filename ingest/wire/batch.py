@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .refusal import Refusal
+from .refusal import SINGLE_COUNT, Refusal, gathered
+from .turn import NO_PAUSE, Turn
 
 
 @dataclass(slots=True)
@@ -49,10 +50,15 @@ class ReceivedBatch:
         events, ids, refusals, commands, self.size_bytes = checkpoint
         del self.events[events:], self.ids[ids:], self.refusals[refusals:], self.commands[commands:]
 
-    def refuse(self, code: str, message: str, raw: bytes, index: int = 0) -> None:
+    def refuse(self, code: str, message: str, raw: bytes, index: int = 0, count: int = 1) -> None:
         message = message.encode("utf-8", "backslashreplace").decode()  # JSON allows lone surrogates, BSON does not
-        self.refusals.append(Refusal(code, message, raw, index))
+        self.refusals.append(Refusal(code, message, raw, index, count))
         self.size_bytes += len(raw)
+
+    def gather_refusals(self, first: int, turn: Turn = NO_PAUSE) -> None:
+        """Join the refusals of one message, those from number `first` on, where there are many: see `gathered`."""
+        if len(self.refusals) - first > SINGLE_COUNT:
+            self.refusals[first:] = gathered(turn.between(self.refusals[first:]))
 
     @property
     def empty(self) -> bool:
