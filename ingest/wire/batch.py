@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .refusal import SINGLE_COUNT, Refusal, gathered
 from .turn import NO_PAUSE, Turn
+
+
+class Checkpoint(NamedTuple):
+    """How much a batch held at some time."""
+
+    events: int
+    ids: int
+    refusals: int
+    commands: int
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -41,11 +51,11 @@ class ReceivedBatch:
         self.events += raws
         self.size_bytes += sum(map(len, raws))
 
-    def checkpoint(self) -> tuple[int, int, int, int, int]:
+    def checkpoint(self) -> Checkpoint:
         """Return the current sizes, for `roll_back`."""
-        return len(self.events), len(self.ids), len(self.refusals), len(self.commands), self.size_bytes
+        return Checkpoint(len(self.events), len(self.ids), len(self.refusals), len(self.commands), self.size_bytes)
 
-    def roll_back(self, checkpoint: tuple[int, int, int, int, int]) -> None:
+    def roll_back(self, checkpoint: Checkpoint) -> None:
         """Drop everything that was added since `checkpoint`."""
         events, ids, refusals, commands, self.size_bytes = checkpoint
         del self.events[events:], self.ids[ids:], self.refusals[refusals:], self.commands[commands:]

@@ -38,21 +38,21 @@ _MARKS = {name: name.encode() + b"\x00" for name in FIELDS}  # a field name as e
 _TYPE, _CONTEXT, _TIMESTAMP, _EXTRA, _ID = (_MARKS[n] for n in ("type", "context", "timestamp", "extra", "id"))
 
 
-def add_all(
-    documents: Sequence[dict[str, Any]],
-    raws: Sequence[bytes],
-    joined: bytes,
-    batch: ReceivedBatch,
-    now_ms: int,
-    first: int = 0,
-) -> None:
-    """Add `documents` to `batch`; `raws` are their encoded forms, and `joined` is all of those in one piece.
+def add_alike(documents: Sequence[dict[str, Any]], raws: Sequence[bytes], joined: bytes, batch: ReceivedBatch) -> bool:
+    """Add `documents` to `batch` if all are ordinary events with the same fields; return whether they are.
 
-    The first one stands at index `first` in its message.
+    `raws` are their encoded forms, and `joined` is all of those in one piece.
     """
-    if _are_alike(documents, raws, joined):
-        batch.accept_all(raws, [document["id"] for document in documents] if "id" in documents[0] else [])
-        return
+    if not _are_alike(documents, raws, joined):
+        return False
+    batch.accept_all(raws, [document["id"] for document in documents] if "id" in documents[0] else [])
+    return True
+
+
+def add_each(
+    documents: Sequence[dict[str, Any]], raws: Sequence[bytes], batch: ReceivedBatch, now_ms: int, first: int = 0
+) -> None:
+    """Check `documents` one by one, and add or refuse each; the first one stands at index `first` in its message."""
     accept, plain, datetime = batch.accept, _PLAIN, dt.datetime
     for index, (document, raw) in enumerate(zip(documents, raws, strict=True), first):
         if len(raw) <= _SMALL_BYTES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import islice
 
 from bson.errors import InvalidBSON
 
@@ -146,7 +146,11 @@ def split(
     if not start and len(message) >= SMALLEST_BYTES and _LENGTH(message)[0] == len(message):
         return [message], len(message)
     ends = document_ends(message, start, most_count, most_bytes)
-    return [message[at:end] for at, end in pairwise([start, *ends])], ends[-1] if ends else start
+    raws = []
+    for end in ends:
+        raws.append(message[start:end])
+        start = end
+    return raws, start
 
 
 def split_documents(payload: bytes) -> list[bytes]:

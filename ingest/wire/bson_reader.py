@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import bson
 
 from .batch import ReceivedBatch
-from .bson_document import add_all, add_alone
+from .bson_document import add_alike, add_alone, add_each
 from .bson_element import SMALLEST_BYTES, document_ends, is_flat, split
 from .event import LIMITS, MAX_DOCUMENTS, MAX_MESSAGE_BYTES, STORED_LIMITS
-from .refusal import MAX_RAW_BYTES, SINGLE_COUNT, TooManyDocumentsError
+from .refusal import MAX_RAW_BYTES, TooManyDocumentsError
 from .text_encoding import packing_of
 from .turn import NO_PAUSE, Turn
 
 _LENGTH = struct.Struct("<i").unpack_from
-_PIECE_BYTES, _PIECE_COUNT = 2**18, 1_000  # read in one go
+_PIECE_BYTES, _PIECE_COUNT = 2**18, 2_500  # read in one go
 _LARGEST_EVENT_BYTES = STORED_LIMITS.size_bytes + 64  # with the command that may stand in it
 
 
@@ -33,29 +33,54 @@ def read_messages(messages: Sequence[bytes], batch: ReceivedBatch, now_ms: int, 
     some: list[bytes] = []
     raws: list[bytes] = []
     for message in messages:
-        found, end = split(message) if len(message) <= _PIECE_BYTES else ([], 0)
-        if 0 < len(found) <= SINGLE_COUNT and end == len(message):
+        size = len(message)
+        if SMALLEST_BYTES <= size <= _PIECE_BYTES and _LENGTH(message)[0] == size:
+            some.append(message)
+            raws.append(message)
+            continue
+        found = _documents_of_small(message)
+        if found:
             some.append(message)
             raws += found
-            continue
-        _read_small(some, raws, batch, now_ms)
-        some, raws = [], []
-        turn()
-        read_message(message, batch, now_ms, turn)
+        if not found or len(raws) >= _PIECE_COUNT:
+            _read_small(some, raws, batch, now_ms)
+            some, raws = [], []
+            turn()
+        if not found:
+            read_message(message, batch, now_ms, turn)
     _read_small(some, raws, batch, now_ms)
 
 
+def _documents_of_small(message: bytes) -> list[bytes]:
+    """Return the documents of a message that is read with others; none if it is read by itself."""
+    if len(message) > _PIECE_BYTES:
+        return []
+    found, end = split(message, most_count=_PIECE_COUNT)
+    return found if end == len(message) else []
+
+
 def _read_small(messages: Sequence[bytes], raws: Sequence[bytes], batch: ReceivedBatch, now_ms: int) -> None:
-    """Read messages of a few whole documents each, which are `raws`."""
+    """Read messages that hold nothing but whole documents, which are `raws`."""
+    if not raws:
+        return
     joined = b"".join(messages)
     try:
         documents = bson.decode_all(joined)
     except Exception:  # noqa: BLE001 - untrusted bytes: the messages are then read one by one
         for message in messages:
             read_message(message, batch, now_ms)
-    else:
-        if raws:
-            add_all(documents, raws, joined, batch, now_ms)
+        return
+    if add_alike(documents, raws, joined, batch):
+        return
+    if len(raws) == len(messages):
+        add_each(documents, raws, batch, now_ms)
+        return
+    end = 0
+    for message in messages:
+        start, first = end, len(batch.refusals)
+        end += len(document_ends(message, 0, len(raws), len(message)))
+        add_each(documents[start:end], raws[start:end], batch, now_ms)
+        batch.gather_refusals(first)
 
 
 def read_message(message: bytes, batch: ReceivedBatch, now_ms: int, turn: Turn = NO_PAUSE) -> None:
@@ -104,7 +129,8 @@ def _read_piece(raws: Sequence[bytes], joined: bytes, batch: ReceivedBatch, now_
         for place, raw in enumerate(raws, index):
             add_alone(raw, batch, now_ms, place)
     else:
-        add_all(documents, raws, joined, batch, now_ms, index)
+        if not add_alike(documents, raws, joined, batch):
+            add_each(documents, raws, batch, now_ms, index)
 
 
 def _has_too_many(message: bytes) -> bool:

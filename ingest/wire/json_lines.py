@@ -162,9 +162,9 @@ class _HeldLines:
         return len(self.lines)
 
 
-def lines_of(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a text, each with the place where it starts; blank ones that follow one another as one."""
-    for found in _LINES.finditer(text):
+def lines_of(text: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a text from `start` on, each with its place; blank ones that follow one another as one."""
+    for found in _LINES.finditer(text, start):
         yield found.start(), found[0]
 
 

@@ -6,7 +6,7 @@ The HTTP receiver and the commands that read JSON use its parts too, so that all
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from .batch import ReceivedBatch
 from .event import MAX_DEPTH, MAX_DOCUMENTS, MAX_MESSAGE_BYTES, Fault, complete, describe_value, fault_of
 from .json_lines import lines_of, split_lines
 from .json_value import loads
-from .reader_failure import refuse_on_failure
+from .reader_failure import refuse_and_log
 from .refusal import RefusedValueError, TooManyDocumentsError
 from .text_encoding import describe_binary, is_binary, packing_of, to_utf_8
 from .time_text import parse_time
@@ -26,6 +26,8 @@ from .turn import NO_PAUSE, Turn
 NOT_JSON = "bad_json"
 MAX_LINES = 10 * MAX_DOCUMENTS  # in one message; each takes time, even inside a value
 _REFUSED_BYTES = 2 * MAX_DOCUMENTS  # the bytes of so many lines, or of fewer
+_PIECE_BYTES = 2**16  # of lines that are split in one go
+_LINE_END = re.compile(rb"[\r\n]")
 _HALF_OF_PAIR = re.compile(rb"\xed[\xa0-\xbf]")  # as UTF-8 would encode it
 _EMPTY = (NOT_JSON, "the message is empty")
 
@@ -51,19 +53,20 @@ def read_message(message: bytes, batch: ReceivedBatch, now_ms: int, turn: Turn =
         )
         return
     before = batch.checkpoint()
-    first = len(batch.refusals)
     try:
-        for each in split_message(message, turn):
+        for each in turn.between(split_message(message, turn)):
             if each.fault is not None:
                 batch.refuse(*each.fault, each.raw, each.index)
-            else:
-                refuse_on_failure(lambda each=each: _read_value(each, batch, now_ms), batch, each.raw, each.index)  # type: ignore[misc]
-            turn()
+                continue
+            try:
+                _read_value(each, batch, now_ms)  # adds to `batch` only as its last step
+            except Exception as error:  # noqa: BLE001 - one value must not stop the rest: it is refused and logged
+                refuse_and_log(error, batch, each.raw, each.index)
     except TooManyDocumentsError as error:
         batch.roll_back(before)
         _refuse_all(to_utf_8(message), error, batch, turn)
     else:
-        batch.gather_refusals(first, turn)
+        batch.gather_refusals(before.refusals, turn)
 
 
 def _refuse_all(text: bytes, error: TooManyDocumentsError, batch: ReceivedBatch, turn: Turn) -> None:
@@ -88,8 +91,8 @@ def split_message(message: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
     `TooManyDocumentsError` after `MAX_DOCUMENTS` values or `MAX_LINES` lines, blank ones aside.
     """
     text = to_utf_8(message)
-    end = len(text.rstrip(b"\r\n"))
-    if end and text.find(b"\n", 0, end) < 0 and text.find(b"\r", 0, end) < 0:
+    line = text.rstrip(b"\r\n")
+    if line and b"\n" not in line and b"\r" not in line:
         yield _whole(text, message)
         return
     # Lines of a tar archive may be events, but the first one of each file in it follows its header.
@@ -112,8 +115,9 @@ def split_message(message: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
 def _told_apart(text: bytes, message: bytes, turn: Turn) -> Iterator[JsonInput]:
     """Yield the values of a message with several lines; none if all of them are blank."""
     run: list[JsonInput] = []  # values that may be pieces of binary data
-    begin, binary, index = 0, False, 0  # of this run: where it starts, and whether there is binary data in it
-    for start, _, each in split_lines(_counted(lines_of(text), turn), lambda raw: decoded(0, raw)):
+    begin, binary = 0, False  # of this run: where it starts, and whether there is binary data in it
+    place, index = yield from _leading_objects(text, turn)
+    for start, _, each in split_lines(_counted(lines_of(text, place), turn), lambda raw: decoded(0, raw)):
         assert each is not None
         if not index and _is_no_json(each) and _is_list_of_objects(text):
             yield _whole(text, message)
@@ -131,6 +135,26 @@ def _told_apart(text: bytes, message: bytes, turn: Turn) -> Iterator[JsonInput]:
         run, binary = [], False
         yield each
     yield from [_joined(run, text, begin, len(text))] if binary else run
+
+
+def _leading_objects(text: bytes, turn: Turn) -> Generator[JsonInput, None, tuple[int, int]]:
+    """Yield the objects at the start of a text, which need no more than their lines.
+
+    Return where the first line begins that is something else, or the end, and the number of objects.
+    """
+    place = index = 0
+    while place < len(text):
+        end = _LINE_END.search(text, place + _PIECE_BYTES)
+        for line in text[place : end.end() if end else len(text)].splitlines(keepends=True):
+            if line.strip():
+                each = decoded(index, line.rstrip(b"\r\n"))
+                if each.fault is not None or type(each.value) is not dict or not each.value or index == MAX_DOCUMENTS:
+                    return place, index
+                index += 1
+                yield each
+            place += len(line)
+        turn()
+    return place, index
 
 
 def _counted(lines: Iterable[tuple[int, bytes]], turn: Turn) -> Iterator[tuple[int, bytes]]:
