@@ -18,7 +18,7 @@ from ingest.wire.json_reader import JsonInput, decoded, encode_event, split_mess
 from ingest.wire.json_value import array_items
 from ingest.wire.refusal import Refusal, RefusedValueError, gathered
 from ingest.wire.text_encoding import to_utf_8
-from ingest.wire.turn import NO_PAUSE, Turn
+from ingest.wire.turn import NO_PAUSE, PAUSE_S, Turn
 
 TIMEOUT_S = 5.0
 
@@ -34,7 +34,7 @@ def send(body: bytes) -> dict[str, Any]:
     journalled), `BusyError` if the journal is full, and `DeliveryError` if the ingester does not answer; a retry of
     events with ids is harmless.
     """
-    turn = Turn(partial(time.sleep, 0))  # gevent's worker runs another request meanwhile, other servers another thread
+    turn = Turn(partial(time.sleep, PAUSE_S))  # another request, or another thread, goes on meanwhile
     refused: list[Refusal] = []
     documents: list[bytes] = []
     places: list[int] = []

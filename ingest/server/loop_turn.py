@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import gevent
 
-from ingest.wire.turn import Turn
+from ingest.wire.turn import PAUSE_S, Turn
 
 
 @contextlib.contextmanager
@@ -23,7 +23,7 @@ def loop_turn() -> Iterator[Turn]:
         if kills:
             return  # whoever kills the greenlet waits for it
         try:
-            gevent.sleep(0)
+            gevent.sleep(PAUSE_S)
         except gevent.GreenletExit as kill:
             kills.append(kill)
 
