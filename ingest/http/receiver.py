@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from ingest.client import AcknowledgedClient
+from ingest.client.receipt import moved
 from ingest.exceptions import BodyError, DeliveryError
 from ingest.wire.event import fault_of
 from ingest.wire.json_reader import JsonInput, decoded, encode_event, split_message
@@ -29,10 +30,10 @@ _client: AcknowledgedClient | None = None
 def send(body: bytes) -> dict[str, Any]:
     """Journal the events in `body` and return `{accepted, rejected: [{index, code, message}]}`, sorted by index.
 
-    One of `rejected` has a `count` if it stands for several events. Block until all are on the ingester's disk, and let
-    other requests run now and then. Raise `BodyError` for an empty body, `TooManyDocumentsError` (then nothing is
-    journalled), `BusyError` if the journal is full, and `DeliveryError` if the ingester does not answer; a retry of
-    events with ids is harmless.
+    One of `rejected` that stands for several events has their `count`, and `indexes` if they are not too many. Block
+    until all are on the ingester's disk, and let other requests run now and then. Raise `BodyError` for an empty body,
+    `TooManyDocumentsError` (then nothing is journalled), `BusyError` if the journal is full, and `DeliveryError` if the
+    ingester does not answer; a retry of events with ids is harmless.
     """
     turn = Turn(partial(time.sleep, PAUSE_S))  # another request, or another thread, goes on meanwhile
     refused: list[Refusal] = []
@@ -55,7 +56,7 @@ def send(body: bytes) -> dict[str, Any]:
     if documents:
         receipt = _connected().send(turn.between(documents))
         accepted = receipt.accepted
-        rejected += [{**item, "index": places[item["index"]]} for item in receipt.rejected]
+        rejected += [moved(refusal, places.__getitem__) for refusal in receipt.rejected]
     return {"accepted": accepted, "rejected": sorted(rejected, key=lambda item: item["index"])}
 
 

@@ -13,6 +13,7 @@ from .bson_element import is_framed
 MAX_RAW_BYTES = 2**20  # of longer input only the first bytes and a hash are kept
 KEPT_BYTES = 4096  # number of those first bytes
 TOO_MANY_DOCUMENTS = "too_many_documents"
+MAX_INDEXES = 5_000  # listed of a joined refusal: requests of our own client have no more events
 SINGLE_COUNT = 20  # so many refusals of one message with the same code are kept one by one
 
 
@@ -39,6 +40,7 @@ class Refusal:
     raw: bytes  # the original bytes; of several BSON documents one after the other, of several texts on lines
     index: int = 0  # of the (first) document in its message
     count: int = 1  # of documents
+    indexes: tuple[int, ...] = ()  # of all documents, if there are several and at most `MAX_INDEXES`
 
     def to_document(self, source: str, time: Any) -> dict[str, Any]:
         """Return the quarantine document, without `_id`. Of raw input above 1 MiB it has a hash and the first bytes.
@@ -57,8 +59,9 @@ class Refusal:
         return document | {"sha256": hashlib.sha256(self.raw).hexdigest(), "raw_start": self.raw[:KEPT_BYTES]}
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the form in which the refusal is sent to the producer, with a `count` if there are several."""
-        return {"index": self.index, "code": self.code, "message": self.message} | self._count()
+        """Return the form in which the refusal is sent to the producer; with `count` and `indexes` if it is joined."""
+        indexes = {"indexes": list(self.indexes)} if self.indexes else {}
+        return {"index": self.index, "code": self.code, "message": self.message} | self._count() | indexes
 
     def _count(self) -> dict[str, Any]:
         return {"count": self.count} if self.count > 1 else {}
@@ -97,4 +100,6 @@ def gathered(refusals: Iterable[Refusal]) -> list[Refusal]:
 
 def _joined(run: Sequence[Refusal]) -> Refusal:
     between = b"" if is_framed(run[0].raw) else b"\n"
-    return replace(run[0], raw=between.join(each.raw for each in run), count=document_count(run))
+    count = document_count(run)
+    indexes = tuple(each.index for each in run) if 1 < count == len(run) <= MAX_INDEXES else ()
+    return replace(run[0], raw=between.join(each.raw for each in run), count=count, indexes=indexes)

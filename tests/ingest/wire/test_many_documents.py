@@ -100,7 +100,9 @@ def test_the_first_refusals_of_a_code_stand_alone_and_the_others_are_counted() -
     ]  # fmt: skip
     joined = batch.refusals[-1]
     assert joined.raw.split(b"\n") == texts[SINGLE_COUNT:]
-    assert joined.to_wire() == {"index": 21, "code": "unknown_field", "message": joined.message, "count": 30}
+    assert joined.to_wire() == {
+        "index": 21, "code": "unknown_field", "message": joined.message, "count": 30, "indexes": list(range(21, 51)),
+    }  # fmt: skip
     assert joined.to_document("json", None)["count"] == 30
     assert "count" not in batch.refusals[0].to_wire()
     assert document_count(batch.refusals) == 51
