@@ -145,7 +145,11 @@ def _leading_objects(text: bytes, turn: Turn) -> Generator[JsonInput, None, tupl
     place = index = 0
     while place < len(text):
         end = _LINE_END.search(text, place + _PIECE_BYTES)
-        for line in text[place : end.end() if end else len(text)].splitlines(keepends=True):
+        piece = text[place : end.end() if end else len(text)]
+        if not piece.strip():
+            place += len(piece)
+            continue
+        for line in piece.splitlines(keepends=True):
             if line.strip():
                 each = decoded(index, line.rstrip(b"\r\n"))
                 if each.fault is not None or type(each.value) is not dict or not each.value or index == MAX_DOCUMENTS:

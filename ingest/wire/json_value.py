@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from .event import MAX_DOCUMENTS, MAX_EVENT_BYTES
@@ -37,8 +38,9 @@ def _nested(levels: int) -> str:
 
 # An item of a list: most objects and lists in one step, which is far quicker than one for each of their texts.
 _ITEM = re.compile(rf"[\[{{]{_nested(3)}[\]}}]|{_TEXT}|[^\s\[\]{{}}\",]++".encode(), re.DOTALL)
+_ITEM_BYTES = 2**18  # of an item that is found in one step
 _BYTE_TOKENS = re.compile(_TOKENS.pattern.encode(), re.DOTALL)
-_BEFORE_LIST = re.compile(rb"(?:\xef\xbb\xbf|[ \t\n\r])*+\[")
+_BEFORE_LIST = re.compile(rb"(?:\xef\xbb\xbf|[ \t\n\r]++)*+\[")
 _BEFORE_ITEM = re.compile(rb"[ \t\n\r]*+")
 _AFTER_ITEM = re.compile(rb"[ \t\n\r]*+([,\]])[ \t\n\r]*+")
 
@@ -139,8 +141,8 @@ def array_items(text: bytes, turn: Turn = NO_PAUSE) -> list[slice] | None:
     if text[at : at + 1] == b"]":
         return items if not text[at + 1 :].strip() else None
     for _ in turn.between(range(MAX_DOCUMENTS)):
-        item = _ITEM.match(text, at)
-        end = item.end() if item else _end_of_brackets(_BYTE_TOKENS.finditer(text, at))
+        item = _ITEM.match(text, at, at + _ITEM_BYTES)
+        end = item.end() if item else _end_of_brackets(turn.between(_BYTE_TOKENS.finditer(text, at)))
         after = _AFTER_ITEM.match(text, end) if end is not None else None
         if after is None:
             return None
@@ -162,8 +164,9 @@ def end_of_value(text: str, start: int) -> int | None:
 
 
 def _end_of_brackets(tokens: Iterable[re.Match[Any]]) -> int | None:
+    """Return where the brackets are closed; None if they are not, or there is more between them than in any event."""
     depth = 0
-    for token in tokens:
+    for token in islice(tokens, 4 * MAX_VALUES):  # each value may have a name, and two brackets
         depth += _STEPS.get(token[0], 0)
         if depth == 0:
             return token.end()
