@@ -154,7 +154,12 @@ def array_items(text: bytes, turn: Turn = NO_PAUSE) -> list[slice] | None:
 
 
 def end_of_value(text: str, start: int) -> int | None:
-    """Return where the JSON value that starts at `start` ends; None if no whole value does."""
+    """Return where the JSON value that starts at `start` ends; None if no whole value does.
+
+    Of long text, the brackets alone tell where an object or a list ends: decoded, it could take much memory.
+    """
+    if len(text) - start > 2 * MAX_VALUES and text[start] in "[{":
+        return _end_of_brackets(_TOKENS.finditer(text, start))
     try:
         return _LENIENT.raw_decode(text, start)[1]
     except RecursionError:
