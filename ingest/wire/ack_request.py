@@ -20,6 +20,7 @@ from .refusal import Refusal, gathered
 REFUSED = "refused"
 OWN_SOURCE = "ack"
 MAX_SOURCE_CHARS = 32
+_SOURCE_FRAME_BYTES = 1_024  # a longer frame is a document, however it starts, and is not decoded as a whole
 _SOURCE_ELEMENT = b"\x02$source\x00"
 
 
@@ -55,7 +56,7 @@ def source_frame(source: str) -> bytes:
 
 
 def _source(frame: bytes) -> str | None:
-    if frame[4 : 4 + len(_SOURCE_ELEMENT)] != _SOURCE_ELEMENT:
+    if frame[4 : 4 + len(_SOURCE_ELEMENT)] != _SOURCE_ELEMENT or len(frame) > _SOURCE_FRAME_BYTES:
         return None
     try:
         name = bson.decode(frame)["$source"]

@@ -65,11 +65,8 @@ HOSTILE = [
     ("json", b"1\n" * MIB),
     ("json", b'1\n{"typ":"x"}\nnonsense\n' * 30_000),
     ("json", b"{\n" * 300_000),
-    ("json", b'{"type":"x","extra":[' + b"[]," * MIB + b"1]}"),
-    ("bson", EMPTY * 800_000),
     ("bson", EMPTY * 99_000),
     ("bson", (EMPTY + bson.encode({"type": "x"}) + bson.encode({"$command": "y"})) * 30_000),
-    ("bson", bson.encode({"type": "x", "extra": [{}] * 80_000}) * 4),
 ]
 
 
@@ -93,12 +90,11 @@ def test_another_sender_is_answered_while_a_hostile_message_is_read(
     ("receiver", "message", "stored", "quarantined"),
     [
         ("json", b"1\n" * (8 * MIB), 0, 8 * MIB),
-        ("json", b'{"type":"x"}\n1\n' * 40_000, 40_000, 40_000),
         ("bson", EMPTY * (16 * MIB // 5), 0, 16 * MIB // 5),
         ("bson", bson.encode({"typ": "x", "extra": "y" * 140}) * 90_000, 0, 90_000),
         ("bson", (bson.encode({"type": "x", "extra": "y" * 140}) + EMPTY) * 49_000, 49_000, 49_000),
     ],
-    ids=range(5),
+    ids=range(4),
 )
 def test_a_message_of_16_mib_takes_bounded_memory_and_each_document_counts(
     separate: SeparateIngester,

@@ -222,3 +222,10 @@ def test_refusals_that_a_receiver_forwards_keep_their_count() -> None:
 def test_a_forwarded_refusal_with_a_false_count_is_ignored(count: Any) -> None:
     command = {"$command": "refused", "code": "bad_json", "message": "m", "raw": b"1", "count": count}
     assert ack_request.refusals([command]) == []
+
+
+def test_a_large_frame_names_no_source() -> None:
+    frame = bson.encode({"$source": "x", "extra": [None] * 100_000})
+    request = ack_request.read_request([b"route", b"id", frame, GOOD])
+    assert request is not None
+    assert (request.source, request.payload) == (ack_request.OWN_SOURCE, frame + GOOD)
