@@ -70,7 +70,7 @@ class LoadError(IngestError, code="cannot_load"):
 
 
 class BodyError(IngestError, code="bad_request"):
-    """The body of an HTTP request holds no events, or too many."""
+    """The body of an HTTP request holds no events."""
 
 
 class DeliveryError(IngestError, code="not_acknowledged", retryable=True):

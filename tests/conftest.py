@@ -68,6 +68,7 @@ _TOGETHER = {
     "server": (
         "tests/aggregates/web/browser/", "tests/aggregates/web/live/test_stream.py",
         "tests/aggregates/web/api/test_events.py", "tests/aggregates/web/api/test_refusals.py",
+        "tests/aggregates/web/api/test_many_events.py",
         "tests/aggregates/web/test_health.py", "tests/aggregates/web/test_clients_doc.py",
     ),
     "system": ("tests/zarkov_site/processes/test_launch.py", "tests/zarkov_site/test_browser.py"),

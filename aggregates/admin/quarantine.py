@@ -18,8 +18,9 @@ from aggregates.web.api.quarantine import from_replay_error, read_selection
 from aggregates.web.exceptions import WebError
 from aggregates.web.mongo import database, to_web_error
 from ingest.exceptions import IngestError
-from ingest.load import quarantine_replay
-from ingest.load.quarantine_replay import MendError, UnknownEntryError
+from ingest.load import quarantine_input, quarantine_replay
+from ingest.load.quarantine_input import MendError
+from ingest.load.quarantine_replay import UnknownEntryError
 from ingest.models import QuarantineEntry
 from ingest.store import quarantine
 from ingest.store.quarantine import Selection, key_text, parse_key
@@ -91,6 +92,7 @@ class QuarantineAdmin(admin.ModelAdmin):
             "kinds": _kinds(counts, request.GET),
             "sources": sorted({each.source for each in counts}),
             "total": sum(each.count for each in counts),
+            "documents": sum(each.documents for each in counts),
             "waiting": _number(opened, waiting, counts),
             "matching": _number(opened, selection, counts),
             "given": request.GET,
@@ -154,8 +156,9 @@ class QuarantineAdmin(admin.ModelAdmin):
                 quarantine.delete(database(), [key])
                 self.message_user(request, "1 deleted.", messages.SUCCESS)
                 return HttpResponseRedirect(reverse(LIST))
-            made = quarantine_replay.from_text(text, quarantine_replay.mended_of(entry))
-            if action == "keep":
+            as_it_is = action == "replay" and quarantine_input.document_count(entry) > 1
+            made = None if as_it_is else quarantine_input.from_text(text, quarantine_input.mended_of(entry))
+            if made is not None and action == "keep":
                 quarantine_replay.keep_mended(database(), key, made)
                 self.message_user(request, "Kept: a replay sends this text.", messages.SUCCESS)
             else:
@@ -175,18 +178,19 @@ class QuarantineAdmin(admin.ModelAdmin):
 
     def _entry(self, request: HttpRequest, entry: dict[str, Any], text: str | None) -> HttpResponse:
         raw = entry.get("raw", entry.get("raw_start", b""))
-        readable = quarantine_replay.decoded(entry)
+        readable = quarantine_input.decoded(entry)
         context = self._context(request, f"Refused: {CODES.get(entry['code'], entry['code'])}") | {
             "key": key_text(entry["_id"]),
             "entry": entry,
             "hex": hex_dump(raw[:HEX_BYTES]),
             "hex_cut": len(raw) > HEX_BYTES,
-            "plain": quarantine_replay.raw_text(raw[:TEXT_BYTES]),
+            "plain": quarantine_input.raw_text(raw[:TEXT_BYTES]),
             "is_whole": "raw" in entry,
-            "readable": quarantine_replay.as_text(readable) if readable is not None else "",
-            "text": text if text is not None else quarantine_replay.text_to_mend(entry) or EMPTY,
+            "readable": quarantine_input.as_text(readable) if readable is not None else "",
+            "text": text if text is not None else quarantine_input.text_to_mend(entry) or EMPTY,
             "is_mended": "mended" in entry,
-            "is_windows_1252": quarantine_replay.is_offered_as_windows_1252(entry),
+            "count": quarantine_input.document_count(entry),
+            "is_windows_1252": quarantine_input.is_offered_as_windows_1252(entry),
         }
         return TemplateResponse(request, "admin/ingest/quarantineentry/change_form.html", context)
 
@@ -215,9 +219,9 @@ class QuarantineAdmin(admin.ModelAdmin):
 def preview(entry: dict[str, Any]) -> str:
     """Return the start of the input as one line of text; empty if the list leaves out its bytes."""
     raw = entry.get("raw", b"")
-    document = quarantine_replay.decoded(entry) if raw else None
+    document = quarantine_input.decoded(entry) if raw else None
     text = (
-        quarantine_replay.raw_text(raw) if document is None or raw[:1] in b"{[" else quarantine_replay.as_text(document)
+        quarantine_input.raw_text(raw) if document is None or raw[:1] in b"{[" else quarantine_input.as_text(document)
     )
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= PREVIEW_CHARS else f"{line[: PREVIEW_CHARS - 1]}…"

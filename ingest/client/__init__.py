@@ -6,7 +6,8 @@ either; no socket is opened before the first send.
 """
 
 from ..transport.client_keys import ClientKeys
-from .acknowledged import AcknowledgedClient, Receipt
+from .acknowledged import AcknowledgedClient
 from .push import ZarkovClient
+from .receipt import Receipt
 
 __all__ = ["AcknowledgedClient", "ClientKeys", "Receipt", "ZarkovClient"]

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..wire.refusal import Refusal
 from .ack_connection import AckConnection
 from .encode import prepared
 from .push import Event, document
+from .receipt import Receipt, combined
 from .spool import MAX_BYTES, Spool
 
 log = logging.getLogger(__name__)
@@ -38,15 +39,6 @@ AWAY_S = 1.0  # time after a failure in which events go straight to the spool
 SPOOL_CHECK_S = 5.0  # time between checks for spool files of dead processes
 DRAINED_PER_SEND = 4  # requests from the spool that one send delivers as well
 PAUSE_S = 0.05  # between two attempts of a flush
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The outcome of one `send`: the number of events per result."""
-
-    accepted: int  # on the ingester's disk
-    rejected: list[dict[str, Any]] = field(default_factory=list)  # {index, code, message}, index within the `send`
-    spooled: int = 0  # kept on this machine's disk, to be sent later
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +188,9 @@ class AcknowledgedClient:
             self._send_all(requests, answers, budget)
         except DeliveryError as error:
             error.data["unsent"] = [e for n, request in enumerate(requests) if n not in answers for e in request]
-            error.data["receipt"] = _receipt(requests, answers)
+            error.data["receipt"] = combined(requests, answers)
             raise
-        return _receipt(requests, answers)
+        return combined(requests, answers)
 
     def _send_all(self, requests: list[list[bytes]], answers: dict[int, dict[str, Any]], budget: _RetryBudget) -> None:
         silent = f"the ingester at {self.addr} did not answer within {budget.timeout_s:g} s (attempts: {{}})"
@@ -329,14 +321,3 @@ def _requests(events: list[bytes], most_events: int) -> Iterator[list[bytes]]:
         size += len(event)
     if request:
         yield request
-
-
-def _receipt(requests: list[list[bytes]], answers: Mapping[int, dict[str, Any]]) -> Receipt:
-    accepted, before = 0, 0
-    rejected: list[dict[str, Any]] = []
-    for number, request in enumerate(requests):
-        if number in answers:
-            accepted += answers[number]["accepted"]
-            rejected += [refusal | {"index": refusal["index"] + before} for refusal in answers[number]["rejected"]]
-        before += len(request)
-    return Receipt(accepted, rejected)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 
 from ingest.client import AcknowledgedClient
+from ingest.client.receipt import moved
 from ingest.exceptions import BodyError, DeliveryError
-from ingest.wire import json_value
+from ingest.turn import NO_PAUSE, PAUSE_S, Turn
 from ingest.wire.event import fault_of
 from ingest.wire.json_reader import JsonInput, decoded, encode_event, split_message
-from ingest.wire.refusal import Refusal, RefusedValueError
-from ingest.wire.text_encoding import escaped_bytes, to_escaped_text, to_text
+from ingest.wire.json_value import array_items
+from ingest.wire.refusal import Refusal, RefusedValueError, gathered
+from ingest.wire.text_encoding import to_utf_8
 
-MAX_EVENTS = 100_000  # in one request
 TIMEOUT_S = 5.0
 
 _lock = threading.Lock()
@@ -27,70 +30,47 @@ _client: AcknowledgedClient | None = None
 def send(body: bytes) -> dict[str, Any]:
     """Journal the events in `body` and return `{accepted, rejected: [{index, code, message}]}`, sorted by index.
 
-    Block until they are on the ingester's disk. Raise `BodyError` for an empty body or too many events, `BusyError` if
-    the journal is full, and `DeliveryError` if the ingester does not answer; a retry of events with ids is harmless.
+    One of `rejected` that stands for several events has their `count`, and `indexes` if they are not too many. Block
+    until all are on the ingester's disk, and let other requests run now and then. Raise `BodyError` for an empty body,
+    `TooManyDocumentsError` (then nothing is journalled), `BusyError` if the journal is full, and `DeliveryError` if the
+    ingester does not answer; a retry of events with ids is harmless.
     """
-    values = _read(body)
+    turn = Turn(partial(time.sleep, PAUSE_S))  # another request, or another thread, goes on meanwhile
     refused: list[Refusal] = []
     documents: list[bytes] = []
     places: list[int] = []
-    raws = _OriginalItems(body)
-    for each in values:
+    for each in _read(body, turn):
         try:
             if each.fault is not None:
                 raise RefusedValueError(*each.fault)  # noqa: TRY301 - one place for both kinds of refusal
             documents.append(_encode(each.value))
             places.append(each.index)
         except RefusedValueError as error:
-            refused.append(Refusal(error.args[0], error.args[1], each.raw or raws[each.index], each.index))
+            refused.append(Refusal(error.args[0], error.args[1], each.raw, each.index))
+        turn()
+    refused = gathered(turn.between(refused))
     if refused:
         _connected().refuse(refused)
     rejected = [refusal.to_wire() for refusal in refused]
     accepted = 0
     if documents:
-        receipt = _connected().send(documents)
+        receipt = _connected().send(turn.between(documents))
         accepted = receipt.accepted
-        rejected += [{**item, "index": places[item["index"]]} for item in receipt.rejected]
+        rejected += [moved(refusal, places.__getitem__) for refusal in receipt.rejected]
     return {"accepted": accepted, "rejected": sorted(rejected, key=lambda item: item["index"])}
 
 
-class _OriginalItems:
-    """The items of a body that is a list, as they were sent, else the whole body; found when one is asked for."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self._items: list[str] | None = None
-
-    def __getitem__(self, index: int) -> bytes:
-        if self._items is None:
-            self._items = json_value.array_items(to_text(self._body)) or []
-        return self._items[index].encode() if index < len(self._items) else self._body
-
-
-def _read(body: bytes) -> list[JsonInput]:
-    """Return the values in `body`; those of a list that can be decoded as a whole without their text."""
+def _read(body: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
+    """Yield the values in `body`, each decoded by itself: the items of a list, or those of a message."""
     if not body.strip():
         raise BodyError("the body is empty: send an event, a list of events, or one event per line")
-    try:
-        value = json_value.loads(body)
-    except (ValueError, RecursionError):
-        found = _one_by_one(body)
-    else:
-        many = isinstance(value, list)
-        found = [JsonInput(n, b"", item) for n, item in enumerate(value)] if many else [JsonInput(0, body, value)]
-    _check_count(found)
-    return found
-
-
-def _one_by_one(body: bytes) -> list[JsonInput]:
-    """Read the items of a list, or the lines, of a body that cannot be read as a whole, so that the good ones count."""
-    items = json_value.array_items(to_escaped_text(body))
-    return split_message(body) if items is None else [decoded(n, escaped_bytes(item)) for n, item in enumerate(items)]
-
-
-def _check_count(values: Sequence[Any]) -> None:
-    if len(values) > MAX_EVENTS:
-        raise BodyError(f"{len(values)} events at once are too many: send at most {MAX_EVENTS}")
+    text = to_utf_8(body)
+    places = array_items(text, turn)
+    if places is None:
+        yield from split_message(body, turn)
+        return
+    for index, place in enumerate(places):
+        yield decoded(index, text[place])
 
 
 def _encode(value: Any) -> bytes:

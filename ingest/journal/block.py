@@ -35,7 +35,7 @@ class Block:
     number: int | None = None  # None until one is reserved
     bounds: BlockBounds | None = None  # as reserved; may include records that are no longer readable
     size_bytes: int = 0  # of all payloads
-    count: int = 0  # events and refusals
+    count: int = 0  # events and refused documents
     by_segment: Counter[int] = field(default_factory=Counter)  # segment number -> records from it
 
     @property

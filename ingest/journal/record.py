@@ -38,7 +38,7 @@ class Record:
 
     kind: RecordKind
     sequence: int
-    count: int  # events or refusals in it
+    count: int  # events in it, or documents that were refused: one refusal can stand for several
     payload: bytes
     start: int = 0
     end: int = 0

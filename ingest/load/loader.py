@@ -34,8 +34,9 @@ class LoadResult:
     rejected: int = 0
     examples: list[str] = field(default_factory=list)  # the first `MOST_EXAMPLES` refusals, for display
 
-    def refuse(self, source: object, number: object, message: str) -> None:
-        self.rejected += 1
+    def refuse(self, source: object, number: object, message: str, count: int = 1) -> None:
+        """Count `count` lines that were refused alike; `number` is that of the first one."""
+        self.rejected += count
         if len(self.examples) < MOST_EXAMPLES:
             self.examples.append(f"{source}, {number}: {message}")
 
@@ -181,6 +182,7 @@ def _send(client: AcknowledgedClient, source: object, batch: Sequence[NumberedEv
             left = []
         result.accepted += receipt.accepted
         for refusal in receipt.rejected:
-            result.refuse(source, numbers[refusal["index"]], f"{refusal['code']}: {refusal['message']}")
+            message = f"{refusal['code']}: {refusal['message']}"
+            result.refuse(source, numbers[refusal["index"]], message, refusal.get("count", 1))
         unsent = set(map(id, left))
         numbers, events = [n for n, event in zip(numbers, events, strict=True) if id(event) in unsent], left

@@ -1,46 +1,36 @@
-"""Read quarantined input, mend it, and send it again through the acknowledged socket."""
+"""Send quarantined input again through the acknowledged socket, as it is or mended."""
 
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bson.binary import Binary
-from bson.errors import BSONError
-from bson.int64 import Int64
-from bson.json_util import RELAXED_JSON_OPTIONS, dumps
 from pymongo import UpdateOne
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
+from ingest.client.receipt import places_of
 from ingest.exceptions import IngestError
-from ingest.load.quarantine_text import read_mended
+from ingest.load.quarantine_input import MendError, document_count, documents_of, mended_of, why_unreadable
 from ingest.store import quarantine
 from ingest.store.connection import Document
 from ingest.store.quarantine import key_text
 from ingest.store.store import QUARANTINE
+from ingest.turn import NO_PAUSE, Turn
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_message
-from ingest.wire.codec import decode
 from ingest.wire.json_reader import encode_event
-from ingest.wire.json_value import loads
 from ingest.wire.refusal import RefusedValueError
-from ingest.wire.text_encoding import describe_binary, encoding_of, is_read_as_windows_1252, readable_text
-from ingest.wire.time_text import parse_time
 
-REQUEST_ENTRIES = 500
-MAX_MENDED_BYTES = 65_536  # longer text that is no document is not put into an edit form
+REQUEST_ENTRIES = 500  # with one document each
+REQUEST_BYTES = 4 * 2**20  # of the input of such entries, unless one has more
 
 
 class UnknownEntryError(IngestError, code="unknown_entry"):
     """No quarantine entry has this key."""
-
-
-class MendError(IngestError, code="still_refused"):
-    """The input is still not a valid event. The text says why, `data` has the code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,95 +38,21 @@ class ReplayedEntry:
     """The result of replaying one entry."""
 
     key: Mapping[str, Any]
-    accepted: bool
+    accepted: bool  # all of its documents
     message: str
+    accepted_count: int  # of its documents
+    refused_count: int
 
-
-def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the refused document as far as it can be read, or None if it cannot be."""
-    raw = entry.get("raw")
-    if raw is None:
-        return None
-    for read in (loads, decode):
-        try:
-            value = read(raw)
-        except (ValueError, BSONError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return value
-    return None
-
-
-def raw_text(raw: bytes) -> str:
-    """Return input as text, with a replacement for what is none."""
-    return raw.decode(encoding_of(raw), "replace")
-
-
-def text_to_mend(entry: Mapping[str, Any]) -> str:
-    """Return the text of an edit form: what a replay would send, else the input if it is text, or an empty text."""
-    mended = mended_of(entry)
-    if mended is not None:
-        return as_text(mended)
-    raw = entry.get("raw", b"")
-    return "" if len(raw) > MAX_MENDED_BYTES else readable_text(raw) or ""
-
-
-def is_offered_as_windows_1252(entry: Mapping[str, Any]) -> bool:
-    """Return whether `text_to_mend` takes bytes of the input that are no UTF-8 for Windows-1252, which is a guess."""
-    return mended_of(entry) is None and bool(text_to_mend(entry)) and is_read_as_windows_1252(entry["raw"])
-
-
-def as_text(document: Mapping[str, Any]) -> str:
-    """Return the document as extended JSON for an edit form; empty if it is nested too deep to be shown.
-
-    It is the relaxed form, except that small 64-bit integers are marked, so that `from_text` returns the same types
-    also without the original.
-    """
-    try:
-        text = dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
-    except RecursionError:
-        return ""
-    return text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair: as JSON writes it
-
-
-def _with_marked_integers(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _with_marked_integers(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_with_marked_integers(item) for item in value]
-    if type(value) is Int64 and -(2**31) <= value < 2**31:
-        return {"$numberLong": str(int(value))}
-    return value
-
-
-def from_text(text: str, original: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Parse the text of an edit form, as JSON receivers do; what is as in `original` stays so. Raise `MendError`."""
-    try:
-        shown = "" if original is None else as_text(original)
-        value = loads(text) if original is None or not shown else read_mended(text, shown, original)
-        if not isinstance(value, dict):
-            raise MendError(f"a JSON {type(value).__name__}; must be an object")
-        if isinstance(value.get("timestamp"), str):
-            value["timestamp"] = parse_time(value["timestamp"])
-    except RefusedValueError as error:
-        raise MendError(error.args[1]) from None
-    except RecursionError:
-        raise MendError("objects or arrays are nested too deep") from None
-    except ValueError as error:
-        raise MendError(f"not JSON: {error}") from None
-    return value
-
-
-def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what a replay sends: the kept mended document, else the input, or None if that is unreadable."""
-    mended = entry.get("mended")
-    return decode(mended) if mended is not None else decoded(entry)
+    @classmethod
+    def of_one(cls, key: Mapping[str, Any], refusal: str = "") -> ReplayedEntry:
+        """Return the result for an entry of one document, with the reason if that was refused."""
+        return cls(key, not refusal, refusal or "accepted", 0 if refusal else 1, 1 if refusal else 0)
 
 
 def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     """Keep a mended document for a later replay. Raise `MendError` if it is not a valid event yet."""
     entry = _found(database, key)
-    raw, _ = _event(entry, document)
+    raw, _ = _mended_event(entry, document)
     database[QUARANTINE].update_one({"_id": entry["_id"]}, {"$set": {"mended": Binary(raw)}})
 
 
@@ -147,41 +63,107 @@ def replay_all(
     *,
     mended: Mapping[str, Any] | None = None,
     by: str = "",
+    turn: Turn = NO_PAUSE,
 ) -> Iterator[ReplayedEntry]:
-    """Send entries again in batches, each as it was mended or as it is, and yield their outcomes.
+    """Send entries again, each as it was mended or as it is, and yield their outcomes; `turn` is called in between.
 
     An event keeps its `id`, or gets one made of the entry's key, so that it is stored once however often it is
-    replayed; a replay under another `id` is refused. Input that still breaks the rules is not sent. `by` is recorded
-    with the time. Raise `DeliveryError` if no ingester accepts a batch: entries that were yielded before are replayed,
-    and replaying all of them again is harmless.
+    replayed; a replay under another `id` is refused. Input that still breaks the rules is not sent. Of an entry that
+    stands for several documents, each is read by itself, and those that are events now are sent; the entry counts as
+    replayed once all are. `by` is recorded with the time. Raise `DeliveryError` if no ingester accepts a batch: entries
+    that were yielded before are replayed, and replaying all of them again is harmless.
     """
-    waiting = iter(entries)
-    while batch := list(itertools.islice(waiting, REQUEST_ENTRIES)):
-        ready: list[tuple[Mapping[str, Any], bytes, str]] = []
-        for entry in batch:
-            try:
-                ready.append((entry, *_event(entry, mended if mended is not None else mended_of(entry))))
-            except MendError as error:
-                yield ReplayedEntry(entry["_id"], False, str(error))
-        sent: list[Mapping[str, Any]] = []
-        events: list[bytes] = []
-        claimed = _claim(database, [(entry["_id"], event_id) for entry, _, event_id in ready])
-        for entry, raw, event_id in ready:
-            under = claimed.get(key_text(entry["_id"]), event_id)
-            if under == event_id:
-                sent.append(entry)
-                events.append(raw)
-            else:
-                yield ReplayedEntry(
-                    entry["_id"], False, f"it was replayed under id {under!r}: another id would store it twice"
-                )
-        receipt = client.send(events)
-        rejected = {refusal["index"]: refusal["message"] for refusal in receipt.rejected}
-        accepted = [entry["_id"] for index, entry in enumerate(sent) if index not in rejected]
-        note = {"replayed": dt.datetime.now(dt.UTC)} | ({"by": by} if by else {})
-        database[QUARANTINE].update_many({"_id": {"$in": accepted}}, {"$set": note})
-        for index, entry in enumerate(sent):
-            yield ReplayedEntry(entry["_id"], index not in rejected, rejected.get(index, "accepted"))
+    note = {"by": by} if by else {}
+    for batch in _batches(entries):
+        if mended is None and document_count(batch[0]) > 1:
+            yield _replay_documents(database, client, batch[0], note, turn)
+        else:
+            yield from _replay_batch(database, client, batch, mended, note, turn)
+
+
+def _batches(entries: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Yield entries that are sent together, within the limits; one that stands for several documents is alone."""
+    batch: list[Mapping[str, Any]] = []
+    size = 0
+    for entry in entries:
+        entry_size, alone = len(entry.get("raw", b"")), document_count(entry) > 1
+        if batch and (alone or len(batch) >= REQUEST_ENTRIES or size + entry_size > REQUEST_BYTES):
+            yield batch
+            batch, size = [], 0
+        if alone:
+            yield [entry]
+        else:
+            batch.append(entry)
+            size += entry_size
+    if batch:
+        yield batch
+
+
+def _replay_batch(
+    database: Database[Document],
+    client: AcknowledgedClient,
+    batch: Sequence[Mapping[str, Any]],
+    mended: Mapping[str, Any] | None,
+    note: Mapping[str, Any],
+    turn: Turn,
+) -> Iterator[ReplayedEntry]:
+    ready: list[tuple[Mapping[str, Any], bytes, str]] = []
+    for entry in batch:
+        turn()
+        try:
+            ready.append((entry, *_mended_event(entry, mended if mended is not None else mended_of(entry))))
+        except MendError as error:
+            yield ReplayedEntry.of_one(entry["_id"], str(error))
+    sent: list[Mapping[str, Any]] = []
+    events: list[bytes] = []
+    claimed = _claim(database, [(entry["_id"], event_id) for entry, _, event_id in ready])
+    for entry, raw, event_id in ready:
+        under = claimed.get(key_text(entry["_id"]), event_id)
+        if under == event_id:
+            sent.append(entry)
+            events.append(raw)
+        else:
+            reason = f"it was replayed under id {under!r}: another id would store it twice"
+            yield ReplayedEntry.of_one(entry["_id"], reason)
+    receipt = client.send(events)
+    rejected = {index: refusal["message"] for refusal in receipt.rejected for index in places_of(refusal)}
+    accepted = [entry["_id"] for index, entry in enumerate(sent) if index not in rejected]
+    _note_replay(database, accepted, note)
+    for index, entry in enumerate(sent):
+        yield ReplayedEntry.of_one(entry["_id"], rejected.get(index, ""))
+
+
+def _replay_documents(
+    database: Database[Document],
+    client: AcknowledgedClient,
+    entry: Mapping[str, Any],
+    note: Mapping[str, Any],
+    turn: Turn,
+) -> ReplayedEntry:
+    """Replay an entry of several documents: send those that are events now, each under its own id."""
+    events: list[bytes] = []
+    reasons: list[str] = []
+    for number, document in enumerate(documents_of(entry, turn)):
+        turn()
+        try:
+            if isinstance(document, str):
+                raise MendError(document)  # noqa: TRY301 - one place for both kinds of refusal
+            events.append(_event(document, f"quarantine:{key_text(entry['_id'])}:{number}")[0])
+        except MendError as error:
+            reasons.append(str(error))
+    receipt = client.send(turn.between(events))
+    refused = len(reasons) + len(events) - receipt.accepted
+    reasons += [refusal["message"] for refusal in receipt.rejected]
+    if not refused:
+        _note_replay(database, [entry["_id"]], note)
+        return ReplayedEntry(entry["_id"], True, "accepted", receipt.accepted, 0)
+    message = f"{receipt.accepted} of its documents accepted, {refused} still refused, the first of these: {reasons[0]}"
+    return ReplayedEntry(entry["_id"], False, message, receipt.accepted, refused)
+
+
+def _note_replay(database: Database[Document], keys: Sequence[Any], note: Mapping[str, Any]) -> None:
+    replayed = {"replayed": dt.datetime.now(dt.UTC), **note}
+    database[QUARANTINE].update_many({"_id": {"$in": list(keys)}}, {"$set": replayed})
 
 
 def _found(database: Database[Document], key: Mapping[str, Any]) -> Document:
@@ -207,18 +189,22 @@ def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], 
     return {key_text(entry["_id"]): entry["replay_id"] for entry in found}
 
 
-def _unreadable(raw: bytes) -> str:
-    if readable_text(raw) is None:
-        return f"the input cannot be read as a document: {describe_binary(raw)}. Download it, and load its events"
-    return "the input cannot be read as a document: write the event that it should have been"
-
-
-def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> tuple[bytes, str]:
+def _mended_event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> tuple[bytes, str]:
     """Return the event to send for an entry, and its `id`. Raise `MendError` if it breaks the rules."""
+    if document_count(entry) > 1:
+        raise MendError(
+            f"the entry stands for {document_count(entry)} documents, which are replayed as they are: download them, "
+            "mend the file, and load it"
+        )
     if mended is None:
-        raise MendError(_unreadable(entry.get("raw", b"")))
-    document = dict(mended)
-    document.setdefault("id", f"quarantine:{key_text(entry['_id'])}")
+        raise MendError(why_unreadable(entry.get("raw", b"")))
+    return _event(mended, f"quarantine:{key_text(entry['_id'])}")
+
+
+def _event(given: Mapping[str, Any], default_id: str) -> tuple[bytes, str]:
+    """Return a document as the event to send, and its `id`. Raise `MendError` if it breaks the rules."""
+    document = dict(given)
+    document.setdefault("id", default_id)
     try:
         raw = encode_event(document)
     except RefusedValueError as error:

@@ -221,8 +221,8 @@ def _event_records(
 
 
 def _refusal_records(batch: ReceivedBatch) -> Iterator[tuple[RecordKind, int, bytes]]:
-    """Yield one record per refused input, since an input can be large and there are few of them."""
+    """Yield one record per refusal, since an input can be large and there are few; its count is that of documents."""
     now = dt.datetime.now(dt.UTC)
     for refusal in batch.refusals:
         document: dict[str, Any] = refusal.to_document(batch.source, now)
-        yield RecordKind.REFUSALS, 1, bson.encode(document)
+        yield RecordKind.REFUSALS, refusal.count, bson.encode(document)

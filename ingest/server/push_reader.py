@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from ingest.transport.notice import NOTICES
+from ingest.turn import NO_PAUSE, Turn
 from ingest.wire import bson_reader, json_reader, reader_failure
 from ingest.wire.batch import ReceivedBatch
 
-Reader = Callable[[Sequence[bytes], int], ReceivedBatch]
+
+class Reader(Protocol):
+    """Read messages that arrived at `now_ms`; `turn` is called between pieces of the work."""
+
+    def __call__(self, messages: Sequence[bytes], now_ms: int, turn: Turn = NO_PAUSE) -> ReceivedBatch: ...
 
 
-def read_bson(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
+def read_bson(messages: Sequence[bytes], now_ms: int, turn: Turn = NO_PAUSE) -> ReceivedBatch:
     batch = ReceivedBatch("bson", NOTICES)
     reader_failure.read_with_fallback(
         messages,
         batch,
-        lambda: bson_reader.read_messages(messages, batch, now_ms),
-        lambda message: bson_reader.read_message(message, batch, now_ms),
+        lambda: bson_reader.read_messages(messages, batch, now_ms, turn),
+        lambda message: bson_reader.read_message(message, batch, now_ms, turn),
     )
     return batch
 
 
-def read_json(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
+def read_json(messages: Sequence[bytes], now_ms: int, turn: Turn = NO_PAUSE) -> ReceivedBatch:
     batch = ReceivedBatch("json")
     for message in messages:
-        reader_failure.refuse_on_failure(partial(json_reader.read_message, message, batch, now_ms), batch, message)
+        read = partial(json_reader.read_message, message, batch, now_ms, turn)
+        reader_failure.refuse_on_failure(read, batch, message)
+        turn()
     return batch
 
 

@@ -17,6 +17,7 @@ import zmq
 
 from ingest.server.backpressure import BackPressure
 from ingest.server.journal_writer import JournalWriter, PendingWrite
+from ingest.server.loop_turn import loop_turn
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
 from ingest.settings import IngestSettings
@@ -24,6 +25,7 @@ from ingest.transport import kernel_socket, socket_drain
 from ingest.transport.awake_clock import AwakeClock
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
+from ingest.turn import Turn
 from ingest.wire import bson_reader, reader_failure
 from ingest.wire.ack_request import OWN_SOURCE, read_request, refusals
 from ingest.wire.batch import ReceivedBatch
@@ -136,9 +138,10 @@ class Receivers:
                 self._ended.add(socket)
             if rest:
                 self._pushed_at = self._clock.tick()
-            batch = read(rest, self._now_ms())
-            self._forward_notices(batch)
-            self._put(batch)
+            with loop_turn() as turn:
+                batch = read(rest, self._now_ms(), turn)
+                self._forward_notices(batch, turn)
+                self._put(batch)
         return len(messages)
 
     def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
@@ -175,20 +178,23 @@ class Receivers:
             return
         batch = ReceivedBatch(request.source, NOTICES | {REFUSED})
         payload, now_ms = request.payload, self._now_ms()
-        if payload:
-            reader_failure.refuse_on_failure(lambda: bson_reader.read_message(payload, batch, now_ms), batch, payload)
-        answer = {"accepted": len(batch.events), "rejected": [refusal.to_wire() for refusal in batch.refusals]}
-        for refusal in refusals(batch.commands):
-            batch.refuse(refusal.code, refusal.message, refusal.raw)
-        self._forward_notices(batch)
-        if batch.empty:
-            self._reply(request.envelope, answer)
-            return
-        self._put(batch, lambda: self._call(partial(self._reply, request.envelope, answer)))
+        with loop_turn() as turn:
+            if payload:
+                reader_failure.refuse_on_failure(
+                    lambda: bson_reader.read_message(payload, batch, now_ms, turn), batch, payload
+                )
+            answer = {"accepted": len(batch.events), "rejected": [refusal.to_wire() for refusal in batch.refusals]}
+            for refusal in refusals(turn.between(batch.commands)):
+                batch.refuse(refusal.code, refusal.message, refusal.raw, refusal.index, refusal.count)
+            self._forward_notices(batch, turn)
+            if batch.empty:
+                self._reply(request.envelope, answer)
+            else:
+                self._put(batch, lambda: self._call(partial(self._reply, request.envelope, answer)))
 
-    def _forward_notices(self, batch: ReceivedBatch) -> None:
+    def _forward_notices(self, batch: ReceivedBatch, turn: Turn) -> None:
         """Publish notices that other processes sent, so that one address carries all notices."""
-        for command in batch.commands:
+        for command in turn.between(batch.commands):
             if command["$command"] in NOTICES:
                 try:
                     self.publish(bson.encode(command))

@@ -61,7 +61,7 @@ class Verdict:
 
     @property
     def received(self) -> int:
-        """Return the number of events and refusals in the block."""
+        """Return the number of events and refused documents in the block."""
         return self.stored + self.duplicates + self.quarantined
 
 
@@ -72,6 +72,7 @@ class BlockContent:
     events: list[bytes] = field(default_factory=list)  # raw BSON without `_id`
     ids: dict[int, str] = field(default_factory=dict)  # index in `events` -> the producer's id
     refusals: list[bytes] = field(default_factory=list)  # quarantine documents, encoded
+    refused_count: int = 0  # documents that these stand for
     duplicates: set[int] = field(default_factory=set)  # indexes of events that are already stored
     refused: dict[int, Refusal] = field(default_factory=dict)  # index -> refusal of an event that MongoDB rejected
 
@@ -81,6 +82,7 @@ class BlockContent:
         for record in block.records:
             if record.kind is RecordKind.REFUSALS:
                 content.refusals += split_documents(record.payload)
+                content.refused_count += record.count
                 continue
             events, ids = read_events(record)
             base = len(content.events)
@@ -240,7 +242,7 @@ class BlockCommit:
                 verdict = Verdict(
                     stored=len(documents),
                     duplicates=len(content.duplicates),
-                    quarantined=len(content.refusals) + len(content.refused),
+                    quarantined=content.refused_count + len(content.refused),
                 )
                 self._database[VERDICT].insert_one(_document(reservation, verdict), session=session)
             except DuplicateKeyError:

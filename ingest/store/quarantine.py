@@ -46,12 +46,13 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The number of entries with the same code, source and replay state."""
+    """The number of entries with the same code, source and replay state, and of documents that they stand for."""
 
     code: str
     source: str
     replayed: bool
     count: int
+    documents: int
 
 
 def key_text(key: Mapping[str, Any]) -> str:
@@ -106,18 +107,25 @@ def _read_cursor(text: str) -> tuple[dt.datetime, Document]:
 
 
 def counts(database: Database[Document], selection: Selection | None = None) -> list[Count]:
-    """Count the selected entries, by default all, by code, source and replay state, largest count first."""
+    """Count the selected entries, by default all, and their documents, by code, source and replay state; most first."""
     condition = selection.condition() if selection is not None else {}
     kind = {"code": "$code", "source": "$source", "replayed": {"$gt": ["$replayed", None]}}
     steps: list[Document] = [
         *([{"$match": condition}] if condition else []),
-        {"$sort": {"code": ASCENDING, "source": ASCENDING, "replayed": ASCENDING}},  # so that only the index is read
-        {"$group": {"_id": kind, "count": {"$sum": 1}}},
+        # So that only the index is read.
+        {"$sort": {"code": ASCENDING, "source": ASCENDING, "replayed": ASCENDING, "count": ASCENDING}},
+        {"$group": {"_id": kind, "count": {"$sum": 1}, "documents": {"$sum": {"$ifNull": ["$count", 1]}}}},
         {"$sort": {"count": DESCENDING, "_id": ASCENDING}},
     ]
     found = database[QUARANTINE].aggregate(steps, maxTimeMS=LIMIT_MS)
     return [
-        Count(each["_id"].get("code", ""), each["_id"].get("source", ""), each["_id"]["replayed"], each["count"])
+        Count(
+            each["_id"].get("code", ""),
+            each["_id"].get("source", ""),
+            each["_id"]["replayed"],
+            int(each["count"]),
+            int(each["documents"]),
+        )
         for each in found
     ]
 

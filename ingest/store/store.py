@@ -46,7 +46,7 @@ _QUARANTINE_INDEXES = [
     IndexModel([("time", DESCENDING), ("_id", DESCENDING)]),
     IndexModel([("code", ASCENDING), ("time", DESCENDING), ("_id", DESCENDING)]),
     IndexModel([("source", ASCENDING), ("time", DESCENDING), ("_id", DESCENDING)]),
-    IndexModel([("code", ASCENDING), ("source", ASCENDING), ("replayed", ASCENDING)]),
+    IndexModel([("code", ASCENDING), ("source", ASCENDING), ("replayed", ASCENDING), ("count", ASCENDING)]),
 ]
 
 BlockId = tuple[str, int]  # journal uuid and number

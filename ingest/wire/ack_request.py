@@ -14,10 +14,11 @@ import bson
 from bson.errors import BSONError
 
 from .command_check import REFUSED
-from .refusal import Refusal
+from .refusal import Refusal, gathered
 
 OWN_SOURCE = "ack"
 MAX_SOURCE_CHARS = 32
+_SOURCE_FRAME_BYTES = 1_024  # a longer frame is a document, however it starts, and is not decoded as a whole
 _SOURCE_ELEMENT = b"\x02$source\x00"
 
 
@@ -53,7 +54,7 @@ def source_frame(source: str) -> bytes:
 
 
 def _source(frame: bytes) -> str | None:
-    if frame[4 : 4 + len(_SOURCE_ELEMENT)] != _SOURCE_ELEMENT:
+    if frame[4 : 4 + len(_SOURCE_ELEMENT)] != _SOURCE_ELEMENT or len(frame) > _SOURCE_FRAME_BYTES:
         return None
     try:
         name = bson.decode(frame)["$source"]
@@ -64,13 +65,16 @@ def _source(frame: bytes) -> str | None:
 
 def refused_document(refusal: Refusal) -> bytes:
     """Return a refusal encoded as one of the documents of a request."""
-    return bson.encode({"$command": REFUSED, "code": refusal.code, "message": refusal.message, "raw": refusal.raw})
+    document = {"$command": REFUSED, "code": refusal.code, "message": refusal.message, "raw": refusal.raw}
+    return bson.encode(document | ({"count": refusal.count} if refusal.count > 1 else {}))
 
 
 def refusals(commands: Iterable[Mapping[str, Any]]) -> list[Refusal]:
-    """Return the refusals among the commands of a request, which were checked when they were read."""
-    return [
-        Refusal(command["code"], command["message"][:1000], bytes(command["raw"]))
-        for command in commands
-        if command["$command"] == REFUSED
-    ]
+    """Return the refusals among the commands of a request, which were checked already, with alike ones joined."""
+    return gathered(
+        [
+            Refusal(command["code"], command["message"][:1000], bytes(command["raw"]), 0, command.get("count", 1))
+            for command in commands
+            if command["$command"] == REFUSED
+        ]
+    )

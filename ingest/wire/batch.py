@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from .refusal import Refusal
+from ..turn import NO_PAUSE, Turn
+from .refusal import SINGLE_COUNT, Refusal, gathered
+
+
+class Checkpoint(NamedTuple):
+    """How much a batch held at some time."""
+
+    events: int
+    ids: int
+    refusals: int
+    commands: int
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -40,19 +51,24 @@ class ReceivedBatch:
         self.events += raws
         self.size_bytes += sum(map(len, raws))
 
-    def checkpoint(self) -> tuple[int, int, int, int, int]:
+    def checkpoint(self) -> Checkpoint:
         """Return the current sizes, for `roll_back`."""
-        return len(self.events), len(self.ids), len(self.refusals), len(self.commands), self.size_bytes
+        return Checkpoint(len(self.events), len(self.ids), len(self.refusals), len(self.commands), self.size_bytes)
 
-    def roll_back(self, checkpoint: tuple[int, int, int, int, int]) -> None:
+    def roll_back(self, checkpoint: Checkpoint) -> None:
         """Drop everything that was added since `checkpoint`."""
         events, ids, refusals, commands, self.size_bytes = checkpoint
         del self.events[events:], self.ids[ids:], self.refusals[refusals:], self.commands[commands:]
 
-    def refuse(self, code: str, message: str, raw: bytes, index: int = 0) -> None:
+    def refuse(self, code: str, message: str, raw: bytes, index: int = 0, count: int = 1) -> None:
         message = message.encode("utf-8", "backslashreplace").decode()  # JSON allows lone surrogates, BSON does not
-        self.refusals.append(Refusal(code, message, raw, index))
+        self.refusals.append(Refusal(code, message, raw, index, count))
         self.size_bytes += len(raw)
+
+    def gather_refusals(self, first: int, turn: Turn = NO_PAUSE) -> None:
+        """Join the refusals of one message, those from number `first` on, where there are many: see `gathered`."""
+        if len(self.refusals) - first > SINGLE_COUNT:
+            self.refusals[first:] = gathered(turn.between(self.refusals[first:]))
 
     @property
     def empty(self) -> bool:

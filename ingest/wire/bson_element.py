@@ -7,7 +7,9 @@ references and scopes of code are not dicts. Layout: https://bsonspec.org/spec.h
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator
+from itertools import islice
 
 from bson.errors import InvalidBSON
 
@@ -15,6 +17,8 @@ _INT = struct.Struct("<i")
 _LENGTH = _INT.unpack_from
 DOCUMENT, _ARRAY, _SCOPED_CODE = 0x03, 0x04, 0x0F
 _STRING, _REGEX = 0x02, 0x0B
+SMALLEST_BYTES = 5  # of a document without elements
+_FLAT_ELEMENTS = 16
 
 
 def is_framed(raw: bytes) -> bool:
@@ -56,6 +60,15 @@ def has_element(raw: bytes, name: bytes) -> bool:
         if found == name:
             return True
     return False
+
+
+def is_flat(raw: bytes) -> bool:
+    """Return whether a document has only a few elements, none of which holds others: it is decoded at once."""
+    try:
+        kinds = [raw[start] for _, start, _ in islice(elements(raw), _FLAT_ELEMENTS + 1)]
+    except InvalidBSON:
+        return False
+    return len(kinds) <= _FLAT_ELEMENTS and not {DOCUMENT, _ARRAY, _SCOPED_CODE} & set(kinds)
 
 
 def is_deeper(raw: bytes, most: int) -> bool:
@@ -108,24 +121,41 @@ _FIXED = {
 _COUNTED = {0x02: 4, 0x03: 0, 0x04: 0, 0x05: 5, 0x0C: 16, 0x0D: 4, 0x0E: 4, 0x0F: 0}
 
 
-def split(message: bytes) -> tuple[list[bytes], bytes]:
-    """Return the documents in `message`, split by their length prefixes, and the bytes left over at the end."""
-    position, end = 0, len(message)
-    if end >= 5 and _LENGTH(message)[0] == end:
-        return [message], b""
-    raws = []
-    while end - position >= 5:
+def document_ends(message: bytes, start: int, most_count: int, most_bytes: int) -> list[int]:
+    """Return where the documents that follow one another from `start` on end, by their length prefixes.
+
+    At most `most_count` of them, and all but the first within `most_bytes`; none if no whole document starts there.
+    """
+    ends: list[int] = []
+    position, end, limit = start, len(message), start + most_bytes
+    while end - position >= SMALLEST_BYTES and len(ends) < most_count:
         length = _LENGTH(message, position)[0]
-        if length < 5 or length > end - position:
+        if length < SMALLEST_BYTES or length > end - position:
             break
-        raws.append(message[position : position + length])
         position += length
-    return raws, message[position:]
+        if position > limit and ends:
+            break
+        ends.append(position)
+    return ends
+
+
+def split(
+    message: bytes, start: int = 0, *, most_count: int = sys.maxsize, most_bytes: int = sys.maxsize
+) -> tuple[list[bytes], int]:
+    """Return the documents in `message` from `start` on, within both limits as `document_ends` does, and their end."""
+    if not start and len(message) >= SMALLEST_BYTES and _LENGTH(message)[0] == len(message):
+        return [message], len(message)
+    ends = document_ends(message, start, most_count, most_bytes)
+    raws = []
+    for end in ends:
+        raws.append(message[start:end])
+        start = end
+    return raws, start
 
 
 def split_documents(payload: bytes) -> list[bytes]:
     """Return the BSON documents that follow one another in `payload`. Raise `ValueError` if it holds anything else."""
-    documents, rest = split(payload)
-    if rest:
-        raise ValueError(f"no document starts at byte {len(payload) - len(rest)} of {len(payload)}")
+    documents, end = split(payload)
+    if end < len(payload):
+        raise ValueError(f"no document starts at byte {end} of {len(payload)}")
     return documents

@@ -1,97 +1,152 @@
 """Read events from BSON messages of one or several documents.
 
 Good input is decoded once, a whole batch of messages in one call, and its bytes are passed on unchanged. Documents are
-checked one by one only if that call fails or one of them is unusual.
+checked one by one only if that call fails or one of them is unusual, which is left to `ingest.wire.bson_document`. A
+long message is read in pieces, so that others can be served in between.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import struct
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import bson
-from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.dbref import DBRef
 
+from ..turn import NO_PAUSE, Turn
 from .batch import ReceivedBatch
-from .bson_element import DOCUMENT, assembled, elements, split
-from .command_check import command_fault
-from .event import (
-    FIELDS,
-    LIMITS,
-    MAX_MESSAGE_BYTES,
-    MAX_TEXT_CHARS,
-    STORED_LIMITS,
-    Fault,
-    complete,
-    depth_fault_of,
-    describe_value,
-    fault_of,
-)
-from .reader_failure import refuse_and_log, refuse_on_failure
+from .bson_document import add_alike, add_alone, add_each
+from .bson_element import SMALLEST_BYTES, document_ends, is_flat, split
+from .event import LIMITS, MAX_DOCUMENTS, MAX_MESSAGE_BYTES, STORED_LIMITS
+from .refusal import MAX_RAW_BYTES, TooManyDocumentsError
 from .text_encoding import packing_of
 
-_ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 _LENGTH = struct.Struct("<i").unpack_from
-_SMALL_BYTES = 700  # up to this size nothing can be nested too deep
-_ALIKE_COUNT = 8  # from this many documents on, checking all of them at once pays off
-_WITH_ID, _WITHOUT_ID = "with id", "without id"
-_PLAIN: dict[tuple[str, ...], str] = {}  # ordered field names -> one of these, or "" if a required field is missing
-RESTORED = "event_restored"
-EVENT_COMMANDS = {"event_noval": LIMITS, RESTORED: STORED_LIMITS}  # commands that carry an event
-_MARKS = {name: name.encode() + b"\x00" for name in FIELDS}  # a field name as encoded in BSON
-_TYPE, _CONTEXT, _TIMESTAMP, _EXTRA, _ID = (_MARKS[n] for n in ("type", "context", "timestamp", "extra", "id"))
+_PIECE_BYTES, _PIECE_COUNT = 2**18, 2_500  # read in one go
+_LARGEST_EVENT_BYTES = STORED_LIMITS.size_bytes + 64  # with the command that may stand in it
 
 
-def read_messages(messages: Sequence[bytes], batch: ReceivedBatch, now_ms: int) -> None:
-    """Read the documents of `messages` into `batch`. Never raise on bad input."""
+def read_messages(messages: Sequence[bytes], batch: ReceivedBatch, now_ms: int, turn: Turn = NO_PAUSE) -> None:
+    """Read the documents of `messages` into `batch`. Never raise on bad input; call `turn` between pieces of work.
+
+    Small messages that follow one another are read as one.
+    """
+    some: list[bytes] = []
     raws: list[bytes] = []
     for message in messages:
-        if len(message) > MAX_MESSAGE_BYTES:
-            break
-        some, rest = split(message)
-        if rest or not some:
-            break
-        raws += some
-    else:
-        joined = b"".join(messages)
-        try:
-            documents = bson.decode_all(joined)
-        except Exception:  # noqa: BLE001 - untrusted bytes: the messages are then read one by one
-            pass
-        else:
-            _add_all(documents, raws, joined, batch, now_ms)
-            return
+        size = len(message)
+        if SMALLEST_BYTES <= size <= _PIECE_BYTES and _LENGTH(message)[0] == size:
+            some.append(message)
+            raws.append(message)
+            continue
+        found = _documents_of_small(message)
+        if found:
+            some.append(message)
+            raws += found
+        if not found or len(raws) >= _PIECE_COUNT:
+            _read_small(some, raws, batch, now_ms)
+            some, raws = [], []
+            turn()
+        if not found:
+            read_message(message, batch, now_ms, turn)
+    _read_small(some, raws, batch, now_ms)
+
+
+def _documents_of_small(message: bytes) -> list[bytes]:
+    """Return the documents of a message that is read with others; none if it is read by itself."""
+    if len(message) > _PIECE_BYTES:
+        return []
+    found, end = split(message, most_count=_PIECE_COUNT)
+    return found if end == len(message) else []
+
+
+def _read_small(messages: Sequence[bytes], raws: Sequence[bytes], batch: ReceivedBatch, now_ms: int) -> None:
+    """Read messages that hold nothing but whole documents, which are `raws`."""
+    if not raws:
+        return
+    joined = b"".join(messages)
+    try:
+        documents = bson.decode_all(joined)
+    except Exception:  # noqa: BLE001 - untrusted bytes: the messages are then read one by one
+        for message in messages:
+            read_message(message, batch, now_ms)
+        return
+    if add_alike(documents, raws, joined, batch):
+        return
+    if len(raws) == len(messages):
+        add_each(documents, raws, batch, now_ms)
+        return
+    end = 0
     for message in messages:
-        read_message(message, batch, now_ms)
+        start, first = end, len(batch.refusals)
+        end += len(document_ends(message, 0, len(raws), len(message)))
+        add_each(documents[start:end], raws[start:end], batch, now_ms)
+        batch.gather_refusals(first)
 
 
-def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
-    """Read the documents of one message into `batch`."""
+def read_message(message: bytes, batch: ReceivedBatch, now_ms: int, turn: Turn = NO_PAUSE) -> None:
+    """Read the documents of one message into `batch`, or refuse it whole if it has more than `MAX_DOCUMENTS`."""
     if len(message) > MAX_MESSAGE_BYTES:
         batch.refuse(
             "oversized_message", f"the message has {len(message)} bytes, more than {MAX_MESSAGE_BYTES}", message
         )
         return
-    raws, rest = split(message)
-    joined = message[: len(message) - len(rest)] if rest else message
-    try:
-        documents = bson.decode_all(joined) if raws else []
-    except Exception:  # noqa: BLE001 - untrusted bytes: the documents are then read one by one
-        for index, raw in enumerate(raws):
-            _read_alone(raw, batch, now_ms, index)
+    first = len(batch.refusals)
+    if len(message) > MAX_DOCUMENTS * SMALLEST_BYTES and _has_too_many(message):
+        index, end = _refuse_all(message, batch, turn)
     else:
-        _add_all(documents, raws, joined, batch, now_ms)
-    if rest or not raws:
+        index, end = _read_pieces(message, batch, now_ms, turn)
+    rest = message[end:]
+    if rest or not index:
         code = "bad_bson" if not rest or _length(rest) < 5 else "truncated_message"
-        hint = "" if raws else _other_format(rest)
-        batch.refuse(
-            code, f"{len(rest)} bytes at the end of the message are not a whole document{hint}", rest, len(raws)
-        )
+        hint = "" if index else _other_format(rest)
+        batch.refuse(code, f"{len(rest)} bytes at the end of the message are not a whole document{hint}", rest, index)
+    batch.gather_refusals(first, turn)
+
+
+def _read_pieces(message: bytes, batch: ReceivedBatch, now_ms: int, turn: Turn) -> tuple[int, int]:
+    """Read the whole documents of a message, some at a time. Return their number and where they end."""
+    index = end = 0
+    while True:
+        start = end
+        raws, end = split(message, start, most_count=_PIECE_COUNT, most_bytes=_PIECE_BYTES)
+        if not raws:
+            return index, end
+        _read_piece(raws, message[start:end], batch, now_ms, index)
+        index += len(raws)
+        turn()
+
+
+def _read_piece(raws: Sequence[bytes], joined: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
+    """Read `raws`, which stand in the message from `index` on; `joined` is all of them in one piece."""
+    if len(raws) == 1 and len(joined) > _LARGEST_EVENT_BYTES and not is_flat(joined):
+        # Decoded, it would take many times its size.
+        fault = f"the event has {len(joined)} bytes, more than {LIMITS.size_bytes}"
+        batch.refuse("event_too_big", fault, joined, index)
+        return
+    try:
+        documents = bson.decode_all(joined)
+    except Exception:  # noqa: BLE001 - untrusted bytes: the documents are then read one by one
+        for place, raw in enumerate(raws, index):
+            add_alone(raw, batch, now_ms, place)
+    else:
+        if not add_alike(documents, raws, joined, batch):
+            add_each(documents, raws, batch, now_ms, index)
+
+
+def _has_too_many(message: bytes) -> bool:
+    return len(document_ends(message, 0, MAX_DOCUMENTS + 1, len(message))) > MAX_DOCUMENTS
+
+
+def _refuse_all(message: bytes, batch: ReceivedBatch, turn: Turn) -> tuple[int, int]:
+    """Refuse all whole documents of a message, in pieces that quarantine keeps; return as `_read_pieces` does."""
+    index = end = 0
+    code, why = TooManyDocumentsError(MAX_DOCUMENTS).args
+    while ends := document_ends(message, end, MAX_DOCUMENTS, MAX_RAW_BYTES):
+        start, end = end, ends[-1]
+        batch.refuse(code, why, message[start:end], index, len(ends))
+        index += len(ends)
+        turn()
+    return index, end
 
 
 def _other_format(message: bytes) -> str:
@@ -103,158 +158,3 @@ def _other_format(message: bytes) -> str:
 
 def _length(rest: bytes) -> int:
     return int(_LENGTH(rest)[0]) if len(rest) >= 4 else len(rest) + 5
-
-
-def _add_all(
-    documents: Sequence[dict[str, Any]], raws: Sequence[bytes], joined: bytes, batch: ReceivedBatch, now_ms: int
-) -> None:
-    """Add `documents` to `batch`; `raws` are their encoded forms, and `joined` is all of those in one piece."""
-    if _are_alike(documents, raws, joined):
-        batch.accept_all(raws, [document["id"] for document in documents] if "id" in documents[0] else [])
-        return
-    accept, plain, datetime = batch.accept, _PLAIN, dt.datetime
-    for index, (document, raw) in enumerate(zip(documents, raws, strict=True)):
-        if len(raw) <= _SMALL_BYTES:
-            shape = tuple(document)
-            known = plain.get(shape)
-            if known:
-                type_ = document["type"]
-                if (
-                    type(type_) is str
-                    and 0 < len(type_) <= MAX_TEXT_CHARS
-                    and type(document["context"]) is dict
-                    and type(document["timestamp"]) is datetime
-                    and raw.count(_TYPE) == raw.count(_CONTEXT) == raw.count(_TIMESTAMP) == 1
-                    and ("extra" not in document or raw.count(_EXTRA) == 1)
-                ):
-                    if known is _WITHOUT_ID:
-                        accept(raw, None)
-                        continue
-                    id_ = document["id"]
-                    if type(id_) is str and 0 < len(id_) <= MAX_TEXT_CHARS and raw.count(_ID) == 1:
-                        accept(raw, id_)
-                        continue
-            elif known is None:
-                _learn(shape)
-        _add_one(document, raw, batch, now_ms, index)
-
-
-def _are_alike(documents: Sequence[dict[str, Any]], raws: Sequence[bytes], joined: bytes) -> bool:
-    """Return whether all are small valid events with the same fields, each once. Checks all of them at once.
-
-    A field that every document has, and whose name occurs in `joined` as often as there are documents, is there once
-    in each. A match cannot span two documents, because names and documents both end in a zero byte.
-    """
-    if len(raws) < _ALIKE_COUNT or max(map(len, raws)) > _SMALL_BYTES:
-        return False
-    names = tuple(documents[0])
-    if not _PLAIN.get(names) or set(map(len, documents)) != {len(names)}:
-        return False
-    try:
-        values = {name: [document[name] for document in documents] for name in names}
-    except KeyError:
-        return False
-    return (
-        set(map(type, values["context"])) == {dict}
-        and set(map(type, values["timestamp"])) == {dt.datetime}
-        and all(_are_texts(values[name]) for name in ("type", "id") if name in values)
-        and all(joined.count(_MARKS[name]) == len(raws) for name in names)
-    )
-
-
-def _are_texts(values: Sequence[Any]) -> bool:
-    return set(map(type, values)) == {str} and all(values) and max(map(len, values)) <= MAX_TEXT_CHARS
-
-
-def _learn(shape: tuple[str, ...]) -> None:
-    """Remember whether documents with these field names, in this order, are complete events.
-
-    Other field names are not remembered, so that producers cannot make the table grow without bound.
-    """
-    names = set(shape)
-    if names <= FIELDS:
-        complete_ = {"timestamp", "type", "context"} <= names
-        _PLAIN[shape] = (_WITH_ID if "id" in names else _WITHOUT_ID) if complete_ else ""
-
-
-def _add_one(document: dict[str, Any], raw: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
-    try:
-        _check_and_add(document, raw, batch, now_ms, index)  # adds to `batch` only as its last step
-    except Exception as error:  # noqa: BLE001 - one document must not stop the rest: it is refused and logged
-        refuse_and_log(error, batch, raw, index)
-
-
-def _check_and_add(document: dict[str, Any], raw: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
-    event, limits, check_fields = raw, LIMITS, True
-    if "$command" in document:
-        command = document["$command"]
-        is_text = type(command) is str  # bson.Code is a str too, but not hashable
-        if is_text and command in batch.known_commands:
-            if fault := depth_fault_of(raw):
-                batch.refuse(*fault, raw, index)
-            elif wrong := command_fault(document):
-                batch.refuse("bad_command", wrong, raw, index)
-            else:
-                batch.commands.append(document)
-            return
-        if not is_text or command not in EVENT_COMMANDS:
-            known = ", ".join((*EVENT_COMMANDS, *sorted(batch.known_commands)))
-            batch.refuse("unknown_command", f"$command is {describe_value(command)}; use {known}", raw, index)
-            return
-        event, document = _without_command(raw, document)
-        limits, check_fields = EVENT_COMMANDS[command], False
-    if isinstance(document.get("context"), DBRef) and _is_document(event, b"context"):
-        document = {**document, "context": {}}  # the driver has made something else of a document with $ref and $id
-    fault = fault_of(document, event, check_fields=check_fields, limits=limits)
-    if fault := fault or _repetition(document, event, check_fields=check_fields):
-        batch.refuse(*fault, raw, index)
-        return
-    batch.accept(complete(event, document, now_ms), document.get("id"))
-
-
-def _repetition(document: Mapping[str, Any], raw: bytes, *, check_fields: bool) -> Fault | None:
-    """Return a fault if a top-level name occurs twice; the decoded document shows only the last one."""
-    for name in document:
-        mark = _MARKS.get(name)
-        if mark is None or raw.count(mark) != 1:
-            break
-    else:
-        return None
-    names = Counter(name for name, _, _ in elements(raw))
-    if names[b"id"] > 1:
-        return "bad_id", "the event has two fields id"
-    if check_fields and (repeated := [name.decode() for name, count in names.items() if count > 1]):
-        return "repeated_field", f"the event has more than one field {repeated[0]}"
-    return None
-
-
-def _is_document(raw: bytes, name: bytes) -> bool:
-    """Return whether the last element called `name`, the one that decoding keeps, is a document."""
-    return [raw[start] for found, start, _ in elements(raw) if found == name][-1:] == [DOCUMENT]
-
-
-def _without_command(raw: bytes, document: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """Return the event without its `$command`, encoded and decoded."""
-    document = {name: value for name, value in document.items() if name != "$command"}
-    return assembled(*(raw[start:end] for name, start, end in elements(raw) if name != b"$command")), document
-
-
-def _read_alone(raw: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
-    """Add one document of a batch that could not be decoded as a whole."""
-    try:
-        document = bson.decode(raw)
-    except Exception as error:  # noqa: BLE001 - untrusted bytes: the decoder can fail in any way
-        fault = partial(_decode_fault, raw, error)
-        refuse_on_failure(lambda: batch.refuse(*fault(), raw, index), batch, raw, index)
-    else:
-        _add_one(document, raw, batch, now_ms, index)
-
-
-def _decode_fault(raw: bytes, error: Exception) -> tuple[str, str]:
-    try:
-        if fault := depth_fault_of(raw):
-            return fault
-        bson.decode(raw, _ANY_DATE)
-    except Exception:  # noqa: BLE001 - as above; the first error is reported
-        return "bad_bson", f"not BSON: {error}"
-    return "date_out_of_range", "a date is outside the years 1 to 9999"

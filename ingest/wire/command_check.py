@@ -8,7 +8,7 @@ from typing import Any
 
 from bson.int64 import Int64
 
-from .event import MAX_TEXT_CHARS, describe_value
+from .event import MAX_DOCUMENTS, MAX_TEXT_CHARS, describe_value
 from .quarantine_codes import CODES
 
 MAX_COUNT = 2**63 - 1
@@ -23,6 +23,7 @@ class _Field:
 
     holds: Callable[[Any], bool]
     allowed: str
+    optional: bool = False
 
 
 def _is_name(value: Any) -> bool:
@@ -31,6 +32,10 @@ def _is_name(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return type(value) in (int, Int64) and 0 <= value <= MAX_COUNT
+
+
+def _is_document_count(value: Any) -> bool:
+    return type(value) in (int, Int64) and 1 <= value <= MAX_DOCUMENTS
 
 
 _NAME = _Field(_is_name, f"text of 1 to {MAX_TEXT_CHARS} characters")
@@ -43,6 +48,7 @@ FIELDS: Mapping[str, Mapping[str, _Field]] = {
         "code": _Field(lambda value: type(value) is str and value in CODES, "a quarantine code"),
         "message": _Field(lambda value: type(value) is str, "text"),
         "raw": _Field(lambda value: isinstance(value, bytes), "binary data"),
+        "count": _Field(_is_document_count, f"a whole number from 1 to {MAX_DOCUMENTS}", optional=True),
     },
 }
 
@@ -55,6 +61,8 @@ def command_fault(command: Mapping[str, Any]) -> str:
         return f"$command is {describe_value(name)}; use {', '.join(FIELDS)}"
     for field, allowed in known.items():
         if field not in command:
+            if allowed.optional:
+                continue
             return f"{name} has no {field}: give it {allowed.allowed}"
         if not allowed.holds(command[field]):
             return f"{field} of {name} is {describe_value(command[field])}: use {allowed.allowed}"

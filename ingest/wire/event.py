@@ -17,6 +17,7 @@ from .bson_element import is_deeper
 FIELDS = frozenset({"timestamp", "type", "context", "extra", "id"})
 MAX_EVENT_BYTES = 2**20
 MAX_MESSAGE_BYTES = 16 * 2**20
+MAX_DOCUMENTS = 100_000  # in one message; 16 MiB of ordinary events are fewer
 MAX_TEXT_CHARS = 256
 MAX_DEPTH = 100
 # An embedded document takes at least 7 bytes (type, empty name, length, end): up to this size none is too deep.

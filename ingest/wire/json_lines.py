@@ -9,18 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from .event import MAX_MESSAGE_BYTES
 
+MAX_VALUE_LINES = 300_000  # of one value; an event of 1 MiB with each of its numbers on a line has fewer
 BROKEN_OFF_OBJECTS = 3  # so many whole objects in a row, without commas, stand in no JSON value, even with one mistake
+_MOST_TEXTS = 100_000  # in a line that opens a value
 _MARK = b"\xef\xbb\xbf"
+_INSIDE = frozenset({b"{", b"[", b",", b":"})
 _MARK_AND_BLANKS = _MARK + b" \t"
 _LIST_START = re.compile(rb"\[\s*(?:[\[{\"]|$|(?:-?\d[\d.eE+-]*+|true|false|null)\s*(?:,|$))")
 # A text that is not closed lasts until the end of its line.
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-_STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
-
+_TEXTS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+# A run of blank lines, or another line; both with their ends.
+_BLANKS, _END = rb"[ \t\v\f]*+(?:\xef\xbb\xbf)?+[ \t\v\f]*+", rb"(?:\r\n?+|\n)"
+_LINES = re.compile(rb"(?:%s%s){1,4096}+|[^\r\n]++%s?+" % (_BLANKS, _END, _END))
+_BLANK = re.compile(rb"(?:%s%s)*+%s" % (_BLANKS, _END, _BLANKS))
 
 _Line = tuple[int, bytes | None]
 
@@ -32,8 +37,7 @@ class _Decoded(Protocol):
 Decoded = TypeVar("Decoded", bound=_Decoded)
 
 
-@dataclass(frozen=True, slots=True)
-class Span(Generic[Decoded]):
+class Span(NamedTuple, Generic[Decoded]):
     """Lines that should be one JSON value. `value` is None for a line that was too long to be read."""
 
     first: int  # the number of the first line
@@ -45,19 +49,21 @@ def split_lines(lines: Iterable[_Line], decode: Callable[[bytes], Decoded]) -> I
     """Yield the values of numbered lines, each as soon as its last line is there; none for blank lines.
 
     A line that `decode` reads is a value. Another one that opens more objects or lists than it closes begins a value
-    which ends where they are closed, be it JSON or not. If they never are (within `MAX_MESSAGE_BYTES`), or
-    `BROKEN_OFF_OBJECTS` whole objects follow each other inside it, it was broken off: it ends before the next whole
-    object that is indented no further than it is. None, for a line that is too long, ends a value too. What `lines`
-    raises is raised after the values of the lines before. The time grows with the length of the lines.
+    which ends where they are closed, be it JSON or not. If they never are (within `MAX_MESSAGE_BYTES` and
+    `MAX_VALUE_LINES`), or `BROKEN_OFF_OBJECTS` whole objects follow each other inside it, it was broken off: it ends
+    before the next whole object that is indented no further than it is. None, for a line that is too long, ends a value
+    too. What `lines` raises is raised after the values of the lines before. The time grows with the length of lines.
     """
     held: _HeldLines | None = None
     damage: list[Exception] = []
     for number, line in _until_damage(lines, damage):
         if held is None and line is not None and not _is_blank(line):
-            found = decode(line.rstrip(b"\r\n"))
-            if found.fault is None or not _opens(line):
-                yield Span(number, number, found)
-                continue
+            goes_on = _may_go_on(line)
+            if not (goes_on and _opens(line)):
+                found = decode(line.rstrip(b"\r\n"))
+                if found.fault is None or goes_on or not _opens(line):
+                    yield Span(number, number, found)
+                    continue
             held = _HeldLines(_indent(line))
         if held is not None and (line is None or held.add(number, line)):
             yield from held.values(decode)
@@ -100,7 +106,7 @@ class _HeldLines:
         self.numbers.append(number)
         self.depths.append(depth)
         self.length += len(line)
-        if depth <= 0 or self.length > MAX_MESSAGE_BYTES:
+        if depth <= 0 or self.length > MAX_MESSAGE_BYTES or index >= MAX_VALUE_LINES:
             return True
         if _is_blank(line):
             return False
@@ -156,11 +162,24 @@ class _HeldLines:
         return len(self.lines)
 
 
+def lines_of(text: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a text from `start` on, each with its place; blank ones that follow one another as one."""
+    for found in _LINES.finditer(text, start):
+        yield found.start(), found[0]
+
+
 def depth_change(line: bytes) -> int:
-    """Return by how many objects and lists the end of a line of JSON is nested deeper than its start."""
-    if b'"' not in line:
-        return line.count(b"{") + line.count(b"[") - line.count(b"}") - line.count(b"]")
-    return sum(_STEPS.get(token[0], 0) for token in _TOKENS.finditer(line.rstrip(b"\r\n")))
+    """Return by how many objects and lists the end of a line of JSON is nested deeper than its start.
+
+    Of a line with more than `_MOST_TEXTS` texts it is 0, so that it opens nothing: values on several lines have fewer.
+    """
+    opened, closed = line.count(b"{") + line.count(b"["), line.count(b"}") + line.count(b"]")
+    if (opened or closed) and b'"' in line:
+        line, texts = _TEXTS.subn(b"", line.rstrip(b"\r\n"), _MOST_TEXTS + 1)
+        if texts > _MOST_TEXTS:
+            return 0
+        opened, closed = line.count(b"{") + line.count(b"["), line.count(b"}") + line.count(b"]")
+    return opened - closed
 
 
 def starts_list(line: bytes) -> bool:
@@ -169,12 +188,18 @@ def starts_list(line: bytes) -> bool:
 
 
 def _is_blank(line: bytes) -> bool:
-    return line.strip() in (b"", _MARK)
+    rest = line.strip()
+    return not rest or (rest[:1] == _MARK[:1] and _BLANK.fullmatch(line) is not None)
 
 
 def _opens(line: bytes) -> bool:
     """Return whether an object or list begins here that does not end in this line; lines of a log open none."""
     return (line.lstrip(_MARK_AND_BLANKS)[:1] == b"{" or starts_list(line)) and depth_change(line) > 0
+
+
+def _may_go_on(line: bytes) -> bool:
+    """Return whether a line ends as no value of JSON does."""
+    return line.rstrip()[-1:] in _INSIDE
 
 
 def _indent(line: bytes) -> int:

@@ -6,24 +6,28 @@ The HTTP receiver and the commands that read JSON use its parts too, so that all
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
 from typing import Any
 
 import bson
 from bson.errors import BSONError
 
+from ..turn import NO_PAUSE, Turn
 from .batch import ReceivedBatch
-from .event import MAX_DEPTH, MAX_MESSAGE_BYTES, Fault, complete, describe_value, fault_of
-from .json_lines import split_lines
+from .event import MAX_DEPTH, MAX_DOCUMENTS, MAX_MESSAGE_BYTES, Fault, complete, describe_value, fault_of
+from .json_lines import lines_of, split_lines
 from .json_value import loads
-from .reader_failure import refuse_on_failure
-from .refusal import RefusedValueError
+from .reader_failure import refuse_and_log
+from .refusal import RefusedValueError, TooManyDocumentsError
 from .text_encoding import describe_binary, is_binary, packing_of, to_utf_8
 from .time_text import parse_time
 
 NOT_JSON = "bad_json"
+MAX_LINES = 10 * MAX_DOCUMENTS  # in one message; each takes time, even inside a value
+_REFUSED_BYTES = 2 * MAX_DOCUMENTS  # the bytes of so many lines, or of fewer
+_PIECE_BYTES = 2**16  # of lines that are split in one go
+_LINE_END = re.compile(rb"[\r\n]")
 _HALF_OF_PAIR = re.compile(rb"\xed[\xa0-\xbf]")  # as UTF-8 would encode it
 _EMPTY = (NOT_JSON, "the message is empty")
 
@@ -38,67 +42,131 @@ class JsonInput:
     fault: Fault | None = None
 
 
-def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
-    """Read the events of one message into `batch`. Never raise on bad input."""
+def read_message(message: bytes, batch: ReceivedBatch, now_ms: int, turn: Turn = NO_PAUSE) -> None:
+    """Read the events of one message into `batch`, or refuse it whole if it has too many documents.
+
+    Never raise on bad input; call `turn` between pieces of work.
+    """
     if len(message) > MAX_MESSAGE_BYTES:
         batch.refuse(
             "oversized_message", f"the message has {len(message)} bytes, more than {MAX_MESSAGE_BYTES}", message
         )
         return
-    for each in split_message(message):
-        if each.fault is not None:
-            batch.refuse(*each.fault, each.raw, each.index)
-        else:
-            refuse_on_failure(lambda each=each: _read_value(each, batch, now_ms), batch, each.raw, each.index)  # type: ignore[misc]
+    before = batch.checkpoint()
+    try:
+        for each in turn.between(split_message(message, turn)):
+            if each.fault is not None:
+                batch.refuse(*each.fault, each.raw, each.index)
+                continue
+            try:
+                _read_value(each, batch, now_ms)  # adds to `batch` only as its last step
+            except Exception as error:  # noqa: BLE001 - one value must not stop the rest: it is refused and logged
+                refuse_and_log(error, batch, each.raw, each.index)
+    except TooManyDocumentsError as error:
+        batch.roll_back(before)
+        _refuse_all(to_utf_8(message), error, batch, turn)
+    else:
+        batch.gather_refusals(before.refusals, turn)
 
 
-def split_message(message: bytes) -> list[JsonInput]:
-    """Return the JSON values of a message, which are told apart by `split_lines`; never none.
+def _refuse_all(text: bytes, error: TooManyDocumentsError, batch: ReceivedBatch, turn: Turn) -> None:
+    """Refuse all lines of a message, in pieces that quarantine keeps and that have no more lines than allowed."""
+    code, why = error.args
+    index = start = 0
+    while start < len(text):
+        limit = start + _REFUSED_BYTES
+        end = max(text.rfind(b"\n", start, limit), text.rfind(b"\r", start, limit)) + 1 or limit
+        lines = sum(1 for line in text[start:end].splitlines() if line.strip())
+        if lines:
+            batch.refuse(code, why, text[start:end], index, lines)
+        index, start = index + lines, end
+        turn()
+
+
+def split_message(message: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
+    """Yield the JSON values of a message, which are told apart by `split_lines`; never none.
 
     A packed message stays whole, as does a list that is broken off. So do adjacent lines without objects if there are
-    bytes among them that no text has: some lines of binary data are JSON by chance, such as a single digit.
+    bytes among them that no text has: some lines of binary data are JSON by chance, such as a single digit. Raise
+    `TooManyDocumentsError` after `MAX_DOCUMENTS` values or `MAX_LINES` lines, blank ones aside.
     """
     text = to_utf_8(message)
-    if b"\n" not in text and b"\r" not in text and text:
-        return [_whole(text, message)]
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        return [JsonInput(0, message, fault=_EMPTY)]
-    found: list[JsonInput] = []
-    for index, line in enumerate(lines):
-        each = decoded(index, line)
-        if each.fault is not None:
-            return _told_apart(text, message)
-        found.append(each)
-    if len(found) == 1:
-        found[0].raw = message
-    return found
-
-
-def _told_apart(text: bytes, message: bytes) -> list[JsonInput]:
-    """Return the values of a message of which not every line is one."""
+    line = text.rstrip(b"\r\n")
+    if line and b"\n" not in line and b"\r" not in line:
+        yield _whole(text, message)
+        return
     # Lines of a tar archive may be events, but the first one of each file in it follows its header.
-    if is_binary(message) and packing_of(message):
-        return [JsonInput(0, message, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(message)}"))]
-    lines = text.splitlines(keepends=True)
-    spans = [
-        (span.first, span.value)
-        for span in split_lines(enumerate(lines), lambda raw: decoded(0, raw))
-        if span.value is not None
-    ]
-    found = [value for _, value in spans]
-    if not found:
-        return [JsonInput(0, message, fault=_EMPTY)]
-    for index, each in enumerate(found):
+    if packing_of(message) and is_binary(message):
+        yield JsonInput(0, message, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(message)}"))
+        return
+    values = _told_apart(text, message, turn)
+    first, second = next(values, None), next(values, None)
+    if first is None:
+        yield JsonInput(0, message, fault=_EMPTY)
+    elif second is None:
+        first.raw = message
+        yield first
+    else:
+        yield first
+        yield second
+        yield from values
+
+
+def _told_apart(text: bytes, message: bytes, turn: Turn) -> Iterator[JsonInput]:
+    """Yield the values of a message with several lines; none if all of them are blank."""
+    run: list[JsonInput] = []  # values that may be pieces of binary data
+    begin, binary = 0, False  # of this run: where it starts, and whether there is binary data in it
+    place, index = yield from _leading_objects(text, turn)
+    for start, _, each in split_lines(_counted(lines_of(text, place), turn), lambda raw: decoded(0, raw)):
+        assert each is not None
+        if not index and _is_no_json(each) and _is_list_of_objects(text):
+            yield _whole(text, message)
+            return
+        if index == MAX_DOCUMENTS:
+            raise TooManyDocumentsError(MAX_DOCUMENTS)
         each.index = index
-    if _is_no_json(found[0]) and _is_list_of_objects(text):
-        return [_whole(text, message)]
-    if len(found) == 1:
-        found[0].raw = message
-    elif any(_is_no_json(each) and is_binary(each.raw) for each in found):
-        starts = [0, *accumulate(map(len, lines))]
-        return _with_binary_whole(text, message, found, [0, *(starts[first] for first, _ in spans[1:]), len(text)])
-    return found
+        index += 1
+        if _may_be_binary(each):
+            begin = begin if run else start
+            run.append(each)
+            binary = binary or (_is_no_json(each) and is_binary(each.raw))
+            continue
+        yield from [_joined(run, text, begin, start)] if binary else run
+        run, binary = [], False
+        yield each
+    yield from [_joined(run, text, begin, len(text))] if binary else run
+
+
+def _leading_objects(text: bytes, turn: Turn) -> Generator[JsonInput, None, tuple[int, int]]:
+    """Yield the objects at the start of a text, which need no more than their lines.
+
+    Return where the first line begins that is something else, or the end, and the number of objects.
+    """
+    place = index = 0
+    while place < len(text):
+        end = _LINE_END.search(text, place + _PIECE_BYTES)
+        piece = text[place : end.end() if end else len(text)]
+        if not piece.strip():
+            place += len(piece)
+            continue
+        for line in piece.splitlines(keepends=True):
+            if line.strip():
+                each = decoded(index, line.rstrip(b"\r\n"))
+                if each.fault is not None or type(each.value) is not dict or not each.value or index == MAX_DOCUMENTS:
+                    return place, index
+                index += 1
+                yield each
+            place += len(line)
+        turn()
+    return place, index
+
+
+def _counted(lines: Iterable[tuple[int, bytes]], turn: Turn) -> Iterator[tuple[int, bytes]]:
+    """Yield lines. Raise `TooManyDocumentsError` after `MAX_LINES`."""
+    for count, line in enumerate(turn.between(lines)):
+        if count == MAX_LINES:
+            raise TooManyDocumentsError(MAX_LINES, "lines")
+        yield line
 
 
 def _whole(text: bytes, message: bytes) -> JsonInput:
@@ -133,18 +201,11 @@ def _may_be_binary(each: JsonInput) -> bool:
     return not isinstance(each.value, dict) or not each.value
 
 
-def _with_binary_whole(
-    text: bytes, message: bytes, values: Sequence[JsonInput], starts: Sequence[int]
-) -> list[JsonInput]:
-    """Join the runs of values between objects that hold binary data; each run has the bytes up to the next value."""
-    found: list[JsonInput] = []
-    for joinable, group in groupby(values, _may_be_binary):
-        run = list(group)
-        if joinable and any(_is_no_json(each) and is_binary(each.raw) for each in run):
-            raw = message if len(run) == len(values) else text[starts[run[0].index] : starts[run[-1].index + 1]]
-            run = [JsonInput(run[0].index, raw, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(raw)}"))]
-        found += run
-    return found
+def _joined(run: Sequence[JsonInput], text: bytes, start: int, end: int) -> JsonInput:
+    """Return one value for a run that holds binary data, with all bytes up to the next value."""
+    index = run[0].index
+    raw = text[start if index else 0 : end]
+    return JsonInput(index, raw, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(raw)}"))
 
 
 def fault_of_error(error: Exception, raw: bytes) -> Fault:

@@ -4,6 +4,7 @@ CODES = {
     "bad_bson": "the bytes are not BSON",
     "truncated_message": "the message ends inside a document",
     "oversized_message": "the message is larger than 16 MiB",
+    "too_many_documents": "the message has more than 100,000 documents, or a million lines",
     "bad_json": "the text is not JSON in UTF-8",
     "bad_extended_json": "a value in MongoDB's extended JSON, such as $numberLong, is malformed",
     "not_a_document": "the JSON value is not an object",

@@ -8,8 +8,9 @@ import bson
 from bson import ObjectId
 
 from .batch import ReceivedBatch
+from .bson_document import RESTORED
 from .bson_element import assembled, elements, text_element
-from .bson_reader import RESTORED, read_message
+from .bson_reader import read_message
 
 _COMMAND = text_element("$command", RESTORED)
 _OBJECT_ID = b"\x07"  # its type in BSON

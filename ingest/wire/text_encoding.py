@@ -42,6 +42,7 @@ _PACKED_SHORTLY = (
     (re.compile(rb"x[\x01\x9c\xda].[^\0]", re.DOTALL), "zlib", "pigz -dz"),
     (re.compile(rb"\]\0\0[^\0]"), "lzma", "unlzma"),
 )
+_PACKED_STARTS = frozenset({*(mark[:1] for mark, _, _ in PACKED), b"x", b"]"})
 TAR_HEADER_BYTES = 512
 _TAR_CHECKSUM = slice(148, 156)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # bytes that no text has, whatever its encoding
@@ -148,11 +149,13 @@ def packing_of(start: bytes) -> tuple[str, str] | None:
 
     It takes the first `TAR_HEADER_BYTES` to tell a tar archive, and 8 for all others.
     """
-    for mark, name, command in PACKED:
-        if start.startswith(mark):
-            return name, command
-    found = next(((name, command) for mark, name, command in _PACKED_SHORTLY if mark.match(start)), None)
-    return found or (("tar", "tar xf") if _is_tar(start) else None)
+    if start[:1] in _PACKED_STARTS:
+        for mark, name, command in PACKED:
+            if start.startswith(mark):
+                return name, command
+        if found := next(((name, command) for mark, name, command in _PACKED_SHORTLY if mark.match(start)), None):
+            return found
+    return ("tar", "tar xf") if _is_tar(start) else None
 
 
 def _is_tar(start: bytes) -> bool:
@@ -161,9 +164,11 @@ def _is_tar(start: bytes) -> bool:
     All kinds of tar have it, also those without `ustar` at byte 257: the sum of all bytes of the header, with blanks in
     place of the checksum itself, as octal digits (POSIX.1-2017, pax, "ustar Interchange Format").
     """
+    if len(start) < TAR_HEADER_BYTES:
+        return False
     header = start[:TAR_HEADER_BYTES]
     digits = header[_TAR_CHECKSUM].strip(b" \0")
-    if len(header) < TAR_HEADER_BYTES or not re.fullmatch(rb"[0-7]{1,7}", digits):
+    if not re.fullmatch(rb"[0-7]{1,7}", digits):
         return False
     return sum(header) - sum(header[_TAR_CHECKSUM]) + 8 * ord(" ") == int(digits, 8)
 

@@ -25,6 +25,7 @@ from aggregates.web.series.time_span import asked_span
 from ingest.client import Receipt
 from ingest.exceptions import BodyError, BusyError, DeliveryError
 from ingest.http import receiver
+from ingest.wire.refusal import TooManyDocumentsError
 
 
 class RawParser(BaseParser):
@@ -110,6 +111,8 @@ def _receive(body: bytes) -> dict[str, Any]:
         return receiver.send(body)
     except BodyError as error:
         raise BadRequestError(str(error)) from None
+    except TooManyDocumentsError as error:
+        raise TooLargeError(error.args[1]) from None
     except BusyError as error:
         raise IngestBusyError("the journal is full: send the same again later", **_journalled(error)) from None
     except DeliveryError as error:

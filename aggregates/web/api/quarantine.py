@@ -25,7 +25,7 @@ from aggregates.web.mongo import database
 from aggregates.web.series.query_filter import read_number
 from aggregates.web.series.time_span import asked_span
 from ingest.exceptions import BusyError, DeliveryError
-from ingest.load import quarantine_replay
+from ingest.load import quarantine_input
 from ingest.store import quarantine
 from ingest.store.quarantine import KeyFormatError, Selection
 
@@ -46,6 +46,7 @@ class EntrySerializer(serializers.Serializer[None]):
     source = serializers.CharField(help_text="The receiver it came through.")  # type: ignore[assignment]
     time = serializers.DateTimeField()
     bytes = serializers.IntegerField(help_text="Length of the input.")
+    count = serializers.IntegerField(help_text="Number of refused documents that it stands for.")
     raw = serializers.CharField(help_text="The input as base64; absent in lists if it is long.", required=False)
     sha256 = serializers.CharField(help_text="Of input that is too long to be kept.", required=False)
     raw_start = serializers.CharField(help_text="The start of such input, as base64.", required=False)
@@ -73,12 +74,13 @@ class EntriesSerializer(serializers.Serializer[None]):
 
 
 class CountSerializer(serializers.Serializer[None]):
-    """The number of quarantine entries of one kind."""
+    """The number of quarantine entries of one kind, and of the documents that they stand for."""
 
     code = serializers.CharField()
     source = serializers.CharField()  # type: ignore[assignment]
     replayed = serializers.BooleanField()
     count = serializers.IntegerField()
+    documents = serializers.IntegerField()
 
 
 class CountsSerializer(serializers.Serializer[None]):
@@ -105,12 +107,12 @@ class StillRefusedSerializer(serializers.Serializer[None]):
 
 
 class OutcomeSerializer(serializers.Serializer[None]):
-    """The result of a replay; `refused` has the first 20 refused entries."""
+    """The result of a replay; `refused` has the first 20 entries that were refused, or some of whose documents were."""
 
-    accepted = serializers.IntegerField()
-    refused_count = serializers.IntegerField()
+    accepted = serializers.IntegerField(help_text="Documents that are in the journal, on disk.")
+    refused_count = serializers.IntegerField(help_text="Documents that are still no events.")
     refused = StillRefusedSerializer(many=True)
-    left = serializers.IntegerField(help_text="Not tried, because the time was up: send the same request again.")
+    left = serializers.IntegerField(help_text="Entries not tried, as the time was up: send the same request again.")
 
 
 class QuarantineView(ApiView):
@@ -161,8 +163,8 @@ class QuarantineEntryView(ApiView):
         entry = quarantine.find(database(), _key(key))
         if entry is None:
             raise _unknown(key)
-        mended = quarantine_replay.mended_of(entry)
-        text = "" if mended is None else quarantine_replay.as_text(mended)
+        mended = quarantine_input.mended_of(entry)
+        text = "" if mended is None else quarantine_input.as_text(mended)
         return Response({**_entry_document(entry), "document": json.loads(text) if text else None})
 
     @openapi.describe({204: None}, 400, 404, 503)
@@ -209,8 +211,8 @@ class QuarantineReplayView(ApiView):
             raise BadRequestError("document is for a single key", parameter="document")
         what = [_key(key) for key in keys] if keys else read_selection(request)
         try:
-            made = None if mended is None else quarantine_replay.from_text(json.dumps(mended), _original(keys[0]))
-        except quarantine_replay.MendError as error:
+            made = None if mended is None else quarantine_input.from_text(json.dumps(mended), _original(keys[0]))
+        except quarantine_input.MendError as error:
             raise BadRequestError(str(error), parameter="document") from None
         except RecursionError:
             raise BadRequestError("document is nested too deep", parameter="document") from None
@@ -269,9 +271,15 @@ def _name(request: Request) -> str:
 
 def _original(key: str) -> dict[str, Any] | None:
     entry = quarantine.find(database(), _key(key))
-    return None if entry is None else quarantine_replay.mended_of(entry)
+    return None if entry is None else quarantine_input.mended_of(entry)
 
 
 def _entry_document(entry: dict[str, Any]) -> dict[str, Any]:
     shown = {name: value for name, value in entry.items() if name not in ("_id", "mended")}
-    return {"key": quarantine.key_text(entry["_id"]), "replayed": None, **shown, "mended": "mended" in entry}
+    return {
+        "key": quarantine.key_text(entry["_id"]),
+        "replayed": None,
+        "count": 1,
+        **shown,
+        "mended": "mended" in entry,
+    }

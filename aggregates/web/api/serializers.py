@@ -43,6 +43,10 @@ class RejectedSerializer(serializers.Serializer[None]):
     index = serializers.IntegerField(help_text="Its place in the request, from 0.")
     code = serializers.CharField()
     message = serializers.CharField()
+    count = serializers.IntegerField(help_text="Number of events that it stands for, if several.", required=False)
+    indexes = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Their places, if they are 5,000 or fewer.", required=False
+    )
 
 
 class ReceiptSerializer(serializers.Serializer[None]):

@@ -84,7 +84,7 @@ class ZarkovBackend(Backend):
             receipt = self._connected().send(payloads)
         except DeliveryError as error:
             raise PostponedError(str(error)) from None
-        self.refused += len(receipt.rejected)
+        self.refused += receipt.rejected_count
         return len(payloads)
 
     def end(self) -> None:

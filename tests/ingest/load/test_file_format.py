@@ -22,6 +22,7 @@ from ingest.exceptions import LoadError
 from ingest.load import json_array
 from ingest.load.column import parse_mapping
 from ingest.load.file_format import FileOptions, read
+from ingest.wire import json_value
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_messages
 from tests.support.durations import assert_within
@@ -347,3 +348,20 @@ def test_a_line_beyond_the_bound_and_a_command_are_refused_alone(
     path = tmp_path / "x.jsonl"
     path.write_text('{"type": "a"}\n' + "x" * 500 + '\n{"$command": "agg_complete"}\n{"type": "b"}\n')
     assert [bool(line.fault) for line in read(path)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("item", ["[" + "[]," * 500_000 + "1]", '{"type":"x","extra":[' + '"",' * 1_500_000 + "1]}"])
+def test_an_item_of_a_list_that_cannot_be_an_event_is_refused_undecoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: str
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(f'[{{"type":"a"}}, {item}, {{"type":"b"}}]')
+    decode, lengths = json_value._decode, list[int]()
+
+    def counted(decoder: Any, text: str) -> Any:
+        lengths.append(len(text))
+        return decode(decoder, text)
+
+    monkeypatch.setattr(json_value, "_decode", counted)
+    assert [bool(line.fault) for line in read(path)] == [False, True, False]
+    assert max(lengths) < 100

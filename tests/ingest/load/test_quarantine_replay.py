@@ -1,159 +1,133 @@
-"""The text of an edit form: every refused input can be shown, and what is not changed keeps its types."""
+"""Replaying quarantine entries that stand for several documents."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import bson
 import pytest
-from bson import Int64, ObjectId, Regex
+from pymongo.database import Database
 
-from ingest.load.quarantine_replay import (
-    as_text,
-    from_text,
-    is_offered_as_windows_1252,
-    text_to_mend,
-)
-from ingest.wire.json_reader import encode_event
+from ingest.client import AcknowledgedClient
+from ingest.load import quarantine_replay
+from ingest.load.quarantine_input import MendError, decoded, documents_of, text_to_mend
+from ingest.load.quarantine_replay import ReplayedEntry, keep_mended, replay_all
+from ingest.store.quarantine import Count, counts
+from ingest.turn import Turn
+from ingest.wire.refusal import SINGLE_COUNT
+from tests.support.ingest.running import RunningIngester, events, sums, types
+from tests.support.waiting import eventually
 
-
-def entry(raw: bytes) -> dict[str, Any]:
-    return {"_id": {"j": "j", "s": 1, "i": 0}, "code": "bad_json", "raw": raw}
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        rb'{"type": "x", "extra": "\ud800"}',
-        rb'{"type": "x", "extra": {"a": ["\udfff", "\u00e9", "\ud83d\ude00"]}}',
-        rb'{"type": "x", "\ud800": 1}',
-        rb'{"type": "x", "extra": "\\ud800 \ud800\\"}',
-    ],
-)
-def test_half_of_a_surrogate_pair_is_shown_as_json_writes_it(raw: bytes) -> None:
-    text = text_to_mend(entry(raw))
-    text.encode()
-    assert from_text(text) == json.loads(raw)
+KEY = {"j": "a", "s": 1, "i": 0}
 
 
-BROKEN = '{"type": "é", "extra": {"a": 1,}}'
+@pytest.fixture
+def client(ingester: RunningIngester) -> Iterator[AcknowledgedClient]:
+    with AcknowledgedClient(ingester.address("ack"), timeout_s=60) as opened:
+        yield opened
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
-)
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_text_in_any_encoding_of_unicode_is_offered_to_be_mended(encoding: str, mark: str) -> None:
-    raw = entry((mark + BROKEN).encode(encoding))
-    assert text_to_mend(raw).lstrip("\ufeff") == BROKEN
-    assert from_text(text_to_mend(raw).replace(",}", "}")) == {"type": "é", "extra": {"a": 1}}
+def entry(raw: bytes, count: int, index: int = 0) -> dict[str, Any]:
+    return {"_id": KEY | {"i": index}, "code": "x", "source": "json", "bytes": len(raw), "raw": raw, "count": count}
 
 
-@pytest.mark.parametrize("raw", [b"\x1f\x8b\x08\0abc", b"\xff\xfe\0\xd8", b"\0\1\2\3" * 20, b"\xff\xfea", b"{\0\0\0\0"])
-def test_no_text_is_offered_for_binary_data(raw: bytes) -> None:
-    assert text_to_mend(entry(raw)) == ""
-
-
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-def test_what_is_no_text_in_its_encoding_is_offered_as_escapes_that_are_refused_again(encoding: str) -> None:
-    raw = '\ufeff{"type": "é\ud83d"}'.encode(encoding, "surrogatepass")
-    assert text_to_mend(entry(raw)) == r'{"type": "é\ud83d"}'
-    with pytest.raises(ValueError, match="surrogate"):
-        encode_event(from_text(text_to_mend(entry(raw))))
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        (b'{"type": "caf\xe9"}', '{"type": "café"}'),
-        (b'{"type": "\x8012 \x96 \xdcber"}', '{"type": "€12 – Über"}'),
-        (b'{"type": "caf\xc3\xa9 caf\xe9"}', '{"type": "café café"}'),
-        (b'{"type": "\x81\x9d"}', r'{"type": "\u0081\u009d"}'),
-        (b'{"type": "\xef\xbf\xbd\xff"}', '{"type": "\ufffdÿ"}'),
-    ],
-)
-def test_bytes_that_are_no_utf_8_are_offered_as_windows_1252_and_said_to_be(raw: bytes, text: str) -> None:
-    assert text_to_mend(entry(raw)) == text
-    assert is_offered_as_windows_1252(entry(raw))
-    assert from_text(text_to_mend(entry(raw))) == json.loads(text)
-    assert not is_offered_as_windows_1252(entry(raw) | {"mended": bson.encode({"type": "x"})})
+def replay(database: Database[Any], client: AcknowledgedClient, given: dict[str, Any], **how: Any) -> ReplayedEntry:
+    database["quarantine"].replace_one({"_id": given["_id"]}, given, upsert=True)
+    (found,) = replay_all(database, client, [given], **how)
+    return found
 
 
 @pytest.mark.parametrize(
     "raw",
     [
-        b"{broken",
-        "{é".encode(),
-        "{é".encode("utf-16"),
-        '{"é'.encode("utf-16-le"),
-        b"\x1f\x8b\x08\0\xe9",
-        b"\xe9" * 2**17,
+        b'{"type":"a"}\n{\n"type":\n"b"\n}\n{"type":"c","id":"own"}',
+        bson.encode({"type": "a"}) + bson.encode({"type": "b"}) + bson.encode({"type": "c", "id": "own"}),
     ],
+    ids=["json", "bson"],
 )
-def test_no_other_input_is_said_to_be_windows_1252(raw: bytes) -> None:
-    assert not is_offered_as_windows_1252(entry(raw))
-    assert not is_offered_as_windows_1252({"_id": {}, "code": "bad_json", "raw_start": raw})
+def test_each_document_of_an_entry_is_read_by_itself_and_stored_once(
+    database: Database[Any], client: AcknowledgedClient, raw: bytes
+) -> None:
+    for _ in range(2):
+        assert replay(database, client, entry(raw, 3)) == ReplayedEntry(KEY, True, "accepted", 3, 0)
+    client.event("end", {})
+    eventually(lambda: "end" in types(database))
+    assert [(event["type"], event["id"]) for event in events(database)[:-1]] == [
+        ("a", "quarantine:a.1.0:0"), ("b", "quarantine:a.1.0:1"), ("c", "own"),
+    ]  # fmt: skip
+    kept = database["quarantine"].find_one()
+    assert kept is not None
+    assert "replayed" in kept
 
 
-LITERAL: dict[str, Any] = {
-    "long": {"$numberLong": "7"}, "re": {"$regex": "z"}, "date": {"$date": "x"}, "oid": {"$oid": "0" * 24},
-    "datetime": {"$datetime": 5}, "both": {"$ne": 1, "$regex": "z"}, "list": [{"$numberLong": "7"}, Int64(7), 7, 7.0],
-    "number": Int64(7), "pattern": Regex("z"), "reference": {"$ref": "c", "$id": Int64(1), "$db": None},
-}  # fmt: skip
+def test_an_entry_stays_until_all_of_its_documents_are_events(
+    database: Database[Any], client: AcknowledgedClient
+) -> None:
+    found = replay(database, client, entry(b'{"type":"a"}\n1\nnonsense\n{"type":"b"}\n{"type":5}', 5))
+    assert (found.accepted, found.accepted_count, found.refused_count) == (False, 2, 3)
+    assert found.message == (
+        "2 of its documents accepted, 3 still refused, the first of these: a JSON int; must be an object"
+    )
+    kept = database["quarantine"].find_one()
+    assert kept is not None
+    assert "replayed" not in kept
+    eventually(lambda: types(database) == ["a", "b"])
 
 
-ITEMS: list[Any] = [{"$numberLong": "7"}, Int64(7), "a", {"n": {"$numberLong": "7"}, "b": 1}, {"$oid": "0" * 24}, 7]
+def test_an_entry_of_several_documents_cannot_be_mended_in_place(
+    database: Database[Any], client: AcknowledgedClient
+) -> None:
+    given = entry(b'{"typ":"a"}\n{"typ":"b"}', 2)
+    assert (text_to_mend(given), decoded(given)) == ("", None)
+    found = replay(database, client, given, mended={"type": "a"})
+    assert (found.accepted, found.refused_count) == (False, 1)
+    assert "download them" in found.message
+    with pytest.raises(MendError, match="stands for 2 documents"):
+        keep_mended(database, KEY, {"type": "a"})
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (lambda items: ["x", *items], ["x", *ITEMS]),
-        (lambda items: [*items, "x"], [*ITEMS, "x"]),
-        (lambda items: [*items[:2], "x", *items[2:]], [*ITEMS[:2], "x", *ITEMS[2:]]),
-        (lambda items: items[2:], ITEMS[2:]),
-        (lambda items: [*items[:2], *items[3:]], [*ITEMS[:2], *ITEMS[3:]]),
-        (lambda items: [*items[:2], *items[3:], "x", items[4]], [*ITEMS[:2], *ITEMS[3:], "x", ObjectId("0" * 24)]),
-        (lambda items: [*items[:3], {**items[3], "b": 2}, *items[4:]], [*ITEMS[:3], {**ITEMS[3], "b": 2}, *ITEMS[4:]]),
-        (lambda items: [*items[:3], {**items[3], "b": 2}], [*ITEMS[:3], {**ITEMS[3], "b": 2}]),
-        (lambda items: [items[4], items[3]], [ITEMS[4], ITEMS[3]]),
-        (lambda items: [], []),
-    ],
-)
-def test_items_of_a_list_keep_their_types_when_others_come_and_go(change: Any, expected: list[Any]) -> None:
-    original = {"type": "x", "extra": ITEMS}
-    document = json.loads(as_text(original))
-    mended = from_text(json.dumps({**document, "extra": change(document["extra"])}), original)
-    assert bson.encode(mended) == bson.encode({"type": "x", "extra": expected})
+def test_entries_are_sent_in_requests_of_bounded_size(
+    database: Database[Any], client: AcknowledgedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine_replay, "REQUEST_BYTES", 100)
+    sent: list[int] = []
+    send = client.send
+
+    def counted(given: Any) -> Any:
+        sent.append(len(given := list(given)))
+        return send(given)
+
+    monkeypatch.setattr(client, "send", counted)
+    given = [entry(b'{"type":"%d", "extra":"%s"}' % (n, b"y" * 20), 1, n) for n in range(5)]
+    given.insert(2, entry(b'{"type":"x"}\n{"type":"y"}', 2, 9))
+    database["quarantine"].insert_many(given)
+    assert all(each.accepted for each in replay_all(database, client, given))
+    assert sent == [2, 2, 2, 1]
 
 
-def test_what_is_not_changed_in_the_form_keeps_its_type() -> None:
-    original = {"typ": "x", "type": "x", "extra": LITERAL}
-    text = as_text(original)
-    assert bson.encode(from_text(text, original)) == bson.encode(original)
-    mended = from_text(text.replace('"typ": "x",', ""), original)
-    assert bson.encode(mended) == bson.encode({"type": "x", "extra": LITERAL})
+def test_others_can_run_between_the_documents_of_an_entry(
+    database: Database[Any], client: AcknowledgedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.turn.TURN_S", 0.0)
+    pauses: list[int] = []
+    replay(database, client, entry(b"1\n" * 1_000, 1_000), turn=Turn(lambda: pauses.append(1)))
+    assert len(pauses) >= 1_000
 
 
-@pytest.mark.parametrize(
-    ("held", "old", "new", "right"),
-    [
-        ({"a": {"$numberLong": "7"}}, '"7"', '"8"', {"a": {"$numberLong": "8"}}),
-        ({"a": Int64(7)}, '"7"', '"8"', {"a": Int64(8)}),
-        ({"a": 7}, "7", "7.0", {"a": 7.0}),
-        ({"a": 1}, "1", "true", {"a": True}),
-        ({"a": 7}, "7", '{"$numberLong": "7"}', {"a": Int64(7)}),
-        ({"a": {"b": 7}}, '"b": 7', '"$numberLong": "7"', {"a": Int64(7)}),
-        ({"a": {"$date": "x"}}, '"$date"', '"day"', {"a": {"day": "x"}}),
-        ({"a": [{"$date": "x"}, 1]}, "1", "2, 3", {"a": [{"$date": "x"}, 2, 3]}),
-        ({"a": [Int64(1), {"$date": "x"}, 5]}, "5", "6", {"a": [Int64(1), {"$date": "x"}, 6]}),
-        ({"a": {"$date": "x"}, "b": 1}, '"b": 1', '"c": {"$oid": "' + "0" * 24 + '"}',
-         {"a": {"$date": "x"}, "c": bson.ObjectId("0" * 24)}),
-    ],
-)  # fmt: skip
-def test_what_is_changed_in_the_form_is_read_as_receivers_do(held: Any, old: str, new: str, right: Any) -> None:
-    original = {"type": "x", "extra": held}
-    text = as_text(original)
-    assert text.count(old) == 1
-    assert bson.encode(from_text(text.replace(old, new), original)) == bson.encode({"type": "x", "extra": right})
+def test_what_one_message_left_in_quarantine_is_counted_and_replayed(
+    database: Database[Any], client: AcknowledgedClient, ingester: RunningIngester, push: Callable[..., None]
+) -> None:
+    """From a message of alternating faults to its entries, and back to a store that takes them."""
+    push(ingester.address("json"), b'{"typ":"x"}\n1\n{"type":"good"}\n' * 500)
+    eventually(lambda: sums(database) == {"stored": 500, "duplicates": 0, "quarantined": 1_000})
+    assert sorted(counts(database), key=lambda each: each.code) == [
+        Count("not_a_document", "json", False, SINGLE_COUNT + 1, 500),
+        Count("unknown_field", "json", False, SINGLE_COUNT + 1, 500),
+    ]
+    found = list(replay_all(database, client, database["quarantine"].find()))
+    assert sum(each.refused_count for each in found) == 1_000
+    assert sum(each.accepted_count for each in found) == 0
+    joined = database["quarantine"].find_one({"code": "unknown_field", "count": 480})
+    assert joined is not None
+    assert list(documents_of(joined)) == [{"typ": "x"}] * 480

@@ -17,7 +17,8 @@ from ingest.exceptions import IngestError
 from ingest.journal.block import BlockBounds
 from ingest.journal.journal import Journal, journal_folders
 from ingest.journal.record import RecordKind
-from ingest.load.quarantine_replay import ReplayedEntry, as_text, decoded, from_text, keep_mended, replay_all
+from ingest.load.quarantine_input import as_text, decoded, from_text
+from ingest.load.quarantine_replay import ReplayedEntry, keep_mended, replay_all
 from ingest.server.counters import Counters, Counts, RateMeter
 from ingest.settings import IngestSettings
 from ingest.store.block_commit import Verdict

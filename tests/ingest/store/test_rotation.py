@@ -20,7 +20,7 @@ from ingest.journal.block import BlockBounds
 from ingest.load.loader import LoadResult, load_file
 from ingest.store.rotation import RotationError, drop, dump, open_next, rotate, verify
 from ingest.store.store import Store
-from ingest.wire import bson_reader
+from ingest.wire import bson_element
 from ingest.wire.event import MAX_EVENT_BYTES
 from tests.support.ingest.running import RunningIngester, sums
 from tests.support.waiting import eventually
@@ -178,7 +178,7 @@ def test_a_dump_restores_everything_that_the_store_held(
     ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
 ) -> None:
     twice = bson.encode({"a": 1})[4:-1]
-    inner = bson_reader.assembled(twice, twice)
+    inner = bson_element.assembled(twice, twice)
     unusual = [
         {"$command": "event_noval", "type": "nv", "context": {}, "color": "red"},
         {"$command": "event_noval", "context": {"a": 1}, "type": [1, {"$weird": 2}]},
@@ -211,11 +211,11 @@ def test_a_dump_restores_everything_that_the_store_held(
 
 
 def raw_events(database: Database[Any]) -> list[bytes]:
-    return [raw for batch in database["event"].find_raw_batches({}) for raw in bson_reader.split(batch)[0]]
+    return [raw for batch in database["event"].find_raw_batches({}) for raw in bson_element.split(batch)[0]]
 
 
 def raw_without_ids(raw: bytes) -> bytes:
-    return b"".join(raw[start:end] for name, start, end in bson_reader.elements(raw) if name not in (b"_id", b"id"))
+    return b"".join(raw[start:end] for name, start, end in bson_element.elements(raw) if name not in (b"_id", b"id"))
 
 
 def test_a_partition_with_an_event_that_could_not_be_restored_is_kept(

@@ -70,6 +70,11 @@ def test_big_endian_text_is_read_too(encoding: str) -> None:
         loads("[1]".encode(encoding))
 
 
+def items_of(text: str) -> list[str] | None:
+    places = array_items(text.encode())
+    return None if places is None else [text.encode()[place].decode() for place in places]
+
+
 @pytest.mark.parametrize(
     ("text", "items"),
     [
@@ -79,9 +84,9 @@ def test_big_endian_text_is_read_too(encoding: str) -> None:
     ],
 )  # fmt: skip
 def test_the_items_of_a_whole_list_are_found(text: str, items: list[str] | None) -> None:
-    assert array_items(text) == items
+    assert items_of(text) == items
 
 
 def test_an_item_that_is_nested_too_deep_leaves_the_others_alone() -> None:
     deep = "[" * 5000 + '"]"' + "]" * 5000
-    assert array_items(f'[{{"a": 1}}, {deep}, 2]') == ['{"a": 1}', deep, "2"]
+    assert items_of(f'[{{"a": 1}}, {deep}, 2]') == ['{"a": 1}', deep, "2"]

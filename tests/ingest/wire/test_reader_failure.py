@@ -20,7 +20,7 @@ from ingest.client import AcknowledgedClient
 from ingest.log_limit import LogLimit
 from ingest.settings import IngestSettings
 from ingest.transport.notice import NOTICES
-from ingest.wire import bson_reader, json_reader, reader_failure
+from ingest.wire import bson_document, bson_reader, json_reader, reader_failure
 from ingest.wire.ack_request import read_request, refusals
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_element import elements, has_element
@@ -228,14 +228,14 @@ def read_shapes(chance: random.Random, count: int) -> None:
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the checks fail on events of type `poison`, like an error in our code."""
-    sound = bson_reader.fault_of
+    sound = bson_document.fault_of
 
     def fault_of(document: Any, raw: bytes, **named: Any) -> Any:
         if document.get("type") == "poison":
             raise KeyError("a fault of ours")
         return sound(document, raw, **named)
 
-    monkeypatch.setattr(bson_reader, "fault_of", fault_of)
+    monkeypatch.setattr(bson_document, "fault_of", fault_of)
     monkeypatch.setattr(json_reader, "fault_of", fault_of)
     monkeypatch.setattr(reader_failure, "_log_limit", LogLimit(reader_failure.LOG_EVERY_S))
 

@@ -143,11 +143,11 @@ def test_a_packed_or_broken_body_is_refused_and_kept_whole(server: Server, kind:
 
 
 @pytest.mark.parametrize("form", ["[%s]", "%s"])
-def test_too_many_events_at_once_are_400_as_a_list_and_as_lines(server: Server, form: str) -> None:
+def test_too_many_events_at_once_are_413_as_a_list_and_as_lines(server: Server, form: str) -> None:
     body = form % ("\n" if form == "%s" else ",").join(["{}"] * 100_001)
     status, answer = post(server, body.encode())
-    assert (status, answer["error"]["code"]) == (400, "bad_request")
-    assert "100001 events" in answer["error"]["message"]
+    assert (status, answer["error"]["code"]) == (413, "too_large")
+    assert "more than 100000 documents" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"7", b'{"a": 1}', b"[{}]", b"\xff\xfe", b"null", b"NaN"])

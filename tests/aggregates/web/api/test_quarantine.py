@@ -43,7 +43,7 @@ def test_the_list_is_filtered_and_paged_newest_first(ready: Any, client: Client,
     assert keys(**{"from": "2026-01-01T01:00:04 01:00", "to": "2026-01-01T01:00:04+0100"}) == [key(9), key(8)]
     counts = client.get(API + "counts/").json()["counts"]
     assert sum(each["count"] for each in counts) == 10
-    assert {"code": "bad_json", "source": "ack", "replayed": True, "count": 1} in counts
+    assert {"code": "bad_json", "source": "ack", "replayed": True, "count": 1, "documents": 1} in counts
 
     def count(**given: str) -> int:
         return sum(each["count"] for each in client.get(API + "counts/", given).json()["counts"])

@@ -1,0 +1,32 @@
+"""Let other greenlets run while one reads a long message, and never lose what that one has taken from its socket."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import gevent
+
+from ingest.turn import PAUSE_S, Turn
+
+
+@contextlib.contextmanager
+def loop_turn() -> Iterator[Turn]:
+    """Yield the `Turn` for a block that reads messages and passes them on to the journal.
+
+    A kill of the greenlet, which can only arrive in a pause, takes effect at the end of the block: without that, a stop
+    of the ingester would lose the messages.
+    """
+    kills: list[gevent.GreenletExit] = []
+
+    def pause() -> None:
+        if kills:
+            return  # whoever kills the greenlet waits for it
+        try:
+            gevent.sleep(PAUSE_S)
+        except gevent.GreenletExit as kill:
+            kills.append(kill)
+
+    yield Turn(pause)
+    if kills:
+        raise kills[0]
