@@ -13,10 +13,10 @@ from pathlib import Path
 
 import gevent
 
-from ingest.server.ingester import Ingester
+from ingest.server import ingester as server
 from ingest.settings import IngestSettings, JournalSettings
 from tests.support.ingest.running import ANYWHERE
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
 
 class SeparateIngester:
@@ -51,7 +51,8 @@ class SeparateIngester:
 
 def main() -> None:
     uri, database, folder, addresses = sys.argv[1:]
-    ingester = Ingester(
+    server.DRAIN_WITHIN_S = WITHIN_S / 3  # commit everything at the end, so that no transaction is left to MongoDB
+    ingester = server.Ingester(
         IngestSettings(ANYWHERE, ANYWHERE, ANYWHERE, ANYWHERE, lambda: uri, database, JournalSettings(Path(folder)))
     )
     ingester.start()
