@@ -6,16 +6,31 @@ The view `event` would have to sort the union of all partitions; reading them on
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import bson
+from bson.codec_options import CodecOptions
 from pymongo.database import Database
 
+from aggregates.web.compute_thread import compute
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from ingest.store.partition import read_partitions
 from ingest.store.store import KEY, STORE
 
+MAX_BYTES = 8 * 2**20  # of events in memory, and one batch of MongoDB's
+
 Partition = tuple[str, int]  # collection and the first id that belongs to it
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """Some events, newest id first."""
+
+    events: list[dict[str, Any]]
+    size_bytes: int
+    may_have_more: bool
 
 
 def partitions(database: Database[dict[str, Any]]) -> list[Partition]:
@@ -39,17 +54,39 @@ def latest(
     condition: Mapping[str, Any] | None = None,
     below: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return up to `count` events that match `condition`, newest id first, with ids below `below` if given."""
+    """Return up to `count` events that match `condition`, newest id first, with ids below `below` if given.
+
+    They are fewer if they have more than `MAX_BYTES`, so that 1,000 events of 1 MiB are not in memory together.
+    """
+    return latest_page(database, count, condition=condition, below=below).events
+
+
+def latest_page(
+    database: Database[dict[str, Any]],
+    count: int,
+    *,
+    condition: Mapping[str, Any] | None = None,
+    below: int | None = None,
+) -> EventPage:
+    """Return the same as a page, which tells whether there may be more events."""
     found: list[dict[str, Any]] = []
+    size_bytes = 0
     for name, first_id in reversed(partitions(database)):
         if below is not None and first_id >= below:
             continue
         wanted = _with_bound(condition, {"$lt": below} if below is not None else None)
-        cursor = database[name].find(wanted, limit=count - len(found)).sort("_id", -1).max_time_ms(QUERY_LIMIT_MS)
-        found += cursor
-        if len(found) >= count:
-            break
-    return found
+        cursor: Any = database[name].find_raw_batches(wanted, limit=count - len(found)).sort("_id", -1)
+        with cursor.max_time_ms(QUERY_LIMIT_MS) as batches:
+            for batch in batches:
+                size_bytes += len(batch)
+                found += compute(len(batch), _decode, batch, database.codec_options)
+                if len(found) >= count or size_bytes > MAX_BYTES:
+                    return EventPage(found, size_bytes, may_have_more=True)
+    return EventPage(found, size_bytes, may_have_more=False)
+
+
+def _decode(batch: bytes, options: CodecOptions[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(bson.decode_iter(batch, options))
 
 
 def count_by_type(database: Database[dict[str, Any]], above: int, through: int) -> dict[str, int]:

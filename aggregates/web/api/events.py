@@ -16,9 +16,12 @@ from aggregates.web import stored_events
 from aggregates.web.api import exception_handler, openapi, serializers
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import make_cursor, read_cursor
+from aggregates.web.api.renderer import EncodedAnswer
 from aggregates.web.auth.access import INGEST
 from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
+from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import BadRequestError, IngestBusyError, TooLargeError, UnavailableError
+from aggregates.web.json_encoding import to_json_in_pieces
 from aggregates.web.mongo import database
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
 from aggregates.web.series.time_span import asked_span
@@ -97,12 +100,16 @@ class EventsView(ApiView):
         ],
     )
     def get(self, request: Request) -> Response:
-        """List stored events, newest id first. Only the id has an index, so a narrow filter can be slow."""
+        """List stored events, newest id first. Only the id has an index, so a narrow filter can be slow.
+
+        A page of very large events has fewer than `limit`; `next` leads on.
+        """
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 1000, 100)
         below = read_cursor(request.GET.get("cursor", ""))
-        found = stored_events.latest(database(), limit, condition=_condition(request), below=below)
-        following = make_cursor(found[-1]["_id"]) if len(found) == limit else None
-        return Response({"events": found, "next": following})
+        page = stored_events.latest_page(database(), limit, condition=_condition(request), below=below)
+        following = make_cursor(page.events[-1]["_id"]) if page.may_have_more else None
+        answer = {"events": page.events, "next": following}
+        return Response(EncodedAnswer(compute(page.size_bytes, to_json_in_pieces, answer)))
 
 
 def _receive(body: bytes) -> dict[str, Any]:

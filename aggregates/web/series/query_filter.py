@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import BadRequestError
 from ingest.wire.json_value import loads_as_written
 from ingest.wire.number_text import decimal_number
@@ -32,6 +33,10 @@ def read_json(text: str, parameter: str) -> Any:
 
     It is raised for names and texts that BSON cannot hold, too.
     """
+    return compute(len(text), _read_json, text, parameter)
+
+
+def _read_json(text: str, parameter: str) -> Any:
     try:
         found = loads_as_written(text)
     except RefusedValueError as error:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.web.exceptions import BadRequestError
+from aggregates.web.series import query_filter
 from aggregates.web.series.query_filter import COMBINE, COMPARE, check_field, check_filter, read_filter, read_number
 
 
@@ -133,3 +134,16 @@ def test_no_other_operator_is_ever_accepted(document: Any) -> None:
                 walk(item)
 
     walk(passed)
+
+
+def test_a_long_text_is_read_where_it_holds_up_no_other_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def compute(size_bytes: int, function: Any, *args: Any) -> Any:
+        sizes.append(size_bytes)
+        return function(*args)
+
+    monkeypatch.setattr(query_filter, "compute", compute)
+    text = json.dumps({"a": ["x" * 1000] * 1000})
+    assert query_filter.read_json(text, "f") == json.loads(text)
+    assert sizes == [len(text)]
