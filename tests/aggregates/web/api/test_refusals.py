@@ -22,7 +22,7 @@ def test_refused_http_input_is_kept_in_quarantine_with_source_and_raw_text(serve
     def kept() -> dict[str, bytes]:
         return {
             entry["code"]: entry["raw"]
-            for entry in server.database["quarantine"].find({"source": "http"})
+            for entry in server.database["quarantine"].find({"source": "http", "raw": {"$exists": True}})
             if mark.encode() in entry["raw"]
         }
 
