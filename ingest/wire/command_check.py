@@ -66,6 +66,8 @@ def command_fault(command: Mapping[str, Any]) -> str:
             return f"{name} has no {field}: give it {allowed.allowed}"
         if not allowed.holds(command[field]):
             return f"{field} of {name} is {describe_value(command[field])}: use {allowed.allowed}"
+    if name == REFUSED and command.get("count", 1) > max(1, len(command["raw"])):
+        return f"count of {name} is {command['count']}: its raw bytes cannot be so many documents"
     if unknown := command.keys() - known.keys() - {"$command"}:
         return f"{name} has an unknown field {describe_value(min(unknown))}: use {', '.join(known)}"
     return ""

@@ -218,7 +218,7 @@ def test_refusals_that_a_receiver_forwards_keep_their_count() -> None:
     assert len(ack_request.refusals(batch.commands)) == SINGLE_COUNT + 1
 
 
-@pytest.mark.parametrize("count", [0, -1, MAX_DOCUMENTS + 1, 2.0, "2", True])
+@pytest.mark.parametrize("count", [0, -1, MAX_DOCUMENTS + 1, 2.0, "2", True, 2])
 def test_a_forwarded_refusal_with_a_false_count_is_itself_refused(count: Any) -> None:
     command = {"$command": "refused", "code": "bad_json", "message": "m", "raw": b"1", "count": count}
     batch = ReceivedBatch("http", frozenset({ack_request.REFUSED}))
