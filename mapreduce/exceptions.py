@@ -104,6 +104,10 @@ class OutputGoneError(MapReduceError, code="output_gone", retryable=True):
     """Map output could not be fetched from the worker that held it; `details` list the splits."""
 
 
+class OtherStoreError(MapReduceError, code="other_store", retryable=True):
+    """A worker's MongoDB is not the router's. Other workers may have the right one."""
+
+
 class WorkerUnableError(MapReduceError, code="worker_unable", retryable=True):
     """A worker lacks what a step needs, such as space on its disk or memory. Other workers may have it."""
 

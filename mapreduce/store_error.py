@@ -5,7 +5,7 @@ from __future__ import annotations
 from bson.errors import BSONError
 from pymongo.errors import BulkWriteError, ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 
-from mapreduce.exceptions import MapReduceError, StoreRefusedError, StoreUnavailableError
+from mapreduce.exceptions import MapReduceError, OtherStoreError, StoreRefusedError, StoreUnavailableError
 
 # MongoDB's error_codes.yml: refusals caused by the server's state, permissions or disk, not by the request.
 _PASSING = {
@@ -51,4 +51,4 @@ def may_have_moved(error: BaseException) -> bool:
     """Return True if the server may have a new address, expect another login or not know the client's cluster time."""
     if isinstance(error, OperationFailure):
         return error.code in _LOGIN | _UNKNOWN_KEY
-    return isinstance(error, ConnectionFailure | ConfigurationError)
+    return isinstance(error, ConnectionFailure | ConfigurationError | OtherStoreError)
