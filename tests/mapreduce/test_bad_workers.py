@@ -135,6 +135,46 @@ def test_a_worker_of_another_mongodb_does_nothing_and_says_why(
     )
 
 
+@pytest.fixture
+def reader(mongo_client: Any, mongo_uri: str) -> Iterator[str]:
+    """Yield the address of this test's MongoDB with a login that may only read."""
+    mongo_client.admin.command("createUser", "reader", pwd="secret", roles=["readAnyDatabase"])
+    login, _, rest = mongo_uri.removeprefix("mongodb://").partition("@")
+    assert login
+    yield f"mongodb://reader:secret@{rest}"
+    mongo_client.admin.command("dropUser", "reader")
+
+
+@pytest.mark.parametrize("changes", [{"map_job_size": 10_000}, {}], ids=["small", "planned"])
+@pytest.mark.parametrize("output_type", ["merge", "replace"])
+def test_a_worker_whose_login_may_only_read_delays_jobs_by_seconds(
+    cluster: Cluster, database: Data, events: Events, reader: str, output_type: str, changes: dict[str, int]
+) -> None:
+    bad = start(cluster, mongo_uri=reader)
+
+    def make() -> JobSpec:
+        return job(database, outputs={"": Output("zagg.x", output_type)}, **changes)
+
+    jobs_within(cluster, make, partial(check_types, database, events), WITHIN_S)
+    if changes or output_type == "replace":  # else, the healthy worker may have done all that writes
+        eventually(lambda: "not authorized" in health(cluster, bad.pid)["reason"], what="it says why")
+
+
+def test_a_job_that_no_login_may_do_ends_in_that_error(
+    cluster: Cluster, database: Data, events: Events, reader: str
+) -> None:
+    cluster.start_router()
+    for _ in range(2):
+        cluster.start_worker(mongo_uri=reader)
+    cluster.ready(2)
+    spec = job(database, outputs={"": Output("zagg.x", "merge")}, map_job_size=10_000)
+    status = cluster.engine.wait(cluster.engine.submit(spec), 200)
+    assert status.state == "error"
+    assert status.error is not None
+    assert status.error["code"] == "store_refused"
+    assert "not authorized" in status.error["message"]
+
+
 def test_an_identity_that_somebody_drops_is_made_again(cluster: Cluster, database: Data, events: Events) -> None:
     cluster.start(1)
     database[COLLECTION].drop()
