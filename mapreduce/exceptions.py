@@ -97,11 +97,23 @@ class StoreUnavailableError(MapReduceError, code="store_unavailable", retryable=
 
 
 class StoreRefusedError(MapReduceError, code="store_refused"):
-    """MongoDB refused a read or write of a job for a permanent reason."""
+    """MongoDB refused a read or write of a job for a permanent reason.
+
+    `details` have the `server_code` if the login lacks a right. That is a fault of the worker, if others have it.
+    """
+
+
+def lacks_right(error: MapReduceError) -> bool:
+    """Return True if MongoDB refused because the login of this process lacks a right."""
+    return isinstance(error, StoreRefusedError) and "server_code" in error.details
 
 
 class OutputGoneError(MapReduceError, code="output_gone", retryable=True):
     """Map output could not be fetched from the worker that held it; `details` list the splits."""
+
+
+class OtherStoreError(MapReduceError, code="other_store", retryable=True):
+    """A worker's MongoDB is not the router's. Other workers may have the right one."""
 
 
 class WorkerUnableError(MapReduceError, code="worker_unable", retryable=True):

@@ -26,6 +26,7 @@ from mapreduce.job.spec import END_STATES, ERROR, RUNNING_STATES
 from mapreduce.job.spec_check import REPLACEMENTS
 from mapreduce.step.replacement import replacement_owner
 from mapreduce.store_error import as_engine_error, may_have_moved
+from mapreduce.store_identity import make_identity
 from mapreduce.task_error import described
 
 COLLECTION = "zmr.job"
@@ -201,6 +202,11 @@ def _update_status(collection: Collection[dict[str, Any]], update: dict[str, Any
     """Update the router's status document; not durable, because losing the last update does no harm."""
     target = collection.database.get_collection(ROUTER_COLLECTION, write_concern=WriteConcern(w=1))
     target.update_one({"_id": ROUTER_ID}, update, upsert=True)
+
+
+def identity(collection: Collection[dict[str, Any]]) -> dict[str, str]:
+    """Return the identity of the database, which workers compare with that of theirs; see `make_identity`."""
+    return make_identity(collection.database)
 
 
 def prepare(collection: Collection[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import zmq
 
 from mapreduce.codec import NOT_BSON, decode, encode
-from mapreduce.exceptions import MapReduceError, SpecError, VersionRefusedError, from_document
+from mapreduce.exceptions import MapReduceError, OtherStoreError, SpecError, VersionRefusedError, from_document
 from mapreduce.job.spec import COMPLETE, ERROR, JobSpec, JobStatus
 from mapreduce.router import job_store
 from mapreduce.router.request_handler import RequestHandler
@@ -82,6 +82,8 @@ class Router:
         )
         self._recorded: dict[str, float] = {}
         self._addresses: dict[str, str] = {}
+        self._store_identity: dict[str, str] | None = None  # None = not known yet
+        self._asks_identity = False  # True while it is being read
         self._closed = False
 
     def start(self) -> dict[str, str]:
@@ -102,6 +104,7 @@ class Router:
         }
         self._wake_out.connect("inproc://recorder")
         self._job_store.start()
+        self._ask_identity()
         self._job_store.ask(job_store.prepare, self._resume, insist=True)
         return dict(self._addresses)
 
@@ -220,7 +223,10 @@ class Router:
                 if header["result"].get("splits") is not None:
                     self._record_plan(header["job"])
             elif kind == message.FAILED:
-                scheduler.failed(answer, from_document(header["error"]), now)
+                error = from_document(header["error"])
+                if isinstance(error, OtherStoreError):
+                    self._ask_identity()  # ours may have been dropped, or our MongoDB replaced
+                scheduler.failed(answer, error, now)
             else:
                 scheduler.broken(answer, header["why"], now)
             if header.get("job") not in scheduler.jobs:
@@ -264,6 +270,7 @@ class Router:
             "index": step.index,
             "spec": self.handler.spec_bytes(job),
             "say_s": job.steps.timings[step.kind].progress_every_s(),
+            "store": self._store_identity,
         }
         payload: list[bytes] = []
         if step.kind == MAP_STEP and job.splits is not None:
@@ -309,8 +316,23 @@ class Router:
         if away is not None:
             what = "no jobs are started, and running jobs wait" if self.handler.loaded else "no jobs are taken yet"
             self._announce(f"{away.message}; {what}: trying again")
-        elif self.handler.loaded:
+            return
+        self._ask_identity()  # another MongoDB may have taken its place
+        if self.handler.loaded:
             self._announce("MongoDB is back: taking jobs again")
+
+    def _ask_identity(self) -> None:
+        """Read the identity of our MongoDB, unless that is going on."""
+        if not self._asks_identity:
+            self._asks_identity = True
+            self._job_store.ask(job_store.identity, self._identified, insist=True)
+
+    def _identified(self, found: Any) -> None:
+        self._asks_identity = False
+        if isinstance(found, dict):
+            self._store_identity = found
+        else:
+            log.error("identity of MongoDB cannot be read error=%s", found)
 
     def _resume(self, records: Any) -> None:
         now = time.monotonic()

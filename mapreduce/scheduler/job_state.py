@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, WorkerFailedError
+from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, WorkerFailedError, lacks_right
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import (
     CANCELLED,
@@ -85,7 +85,7 @@ class JobState:
         self.able_places: Callable[[Step], Mapping[str, bool]] = lambda step: {}  # see `Step.exhausted`
         self.place_name: Callable[[str], str] = lambda worker_id: worker_id
         self._limits = limits
-        self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code
+        self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code, or a right
         self._groups: list[list[tuple[str, int]]] = []
         self._reduce_totals = ReduceTotals()
         self._map_totals = MapCounts()  # over the available map outputs
@@ -216,7 +216,7 @@ class JobState:
             step.fail(attempt.place, now)
             self.steps.abandon(attempt_id, now)
             aborts = self._lose_outputs(self._unfetched(error, now))
-        elif isinstance(error, REFUSALS):
+        elif isinstance(error, REFUSALS) or lacks_right(error):
             step.refused_by.add(attempt.worker_id)
             self._refusal = error
             self.steps.abandon(attempt_id, now)

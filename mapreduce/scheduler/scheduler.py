@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError
+from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, lacks_right
 from mapreduce.job.spec import COMPLETE, ERROR
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
 from mapreduce.scheduler.placement import Placement
-from mapreduce.scheduler.step import MAP_STEP, Attempt, Step
+from mapreduce.scheduler.step import MAP_STEP, WRITING, Attempt, Step
 from mapreduce.scheduler.worker_health import HealthTracker
 from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S, WorkerState
 from mapreduce.task_error import described
@@ -167,13 +167,15 @@ class Scheduler:
                 self._kept[job.job_id] = self._kept.get(job.job_id, 0) + output.length
         self._apply(job, lambda: job.done(answer.attempt_id, result, output, now))
         if found is not None and found[0].done:
-            self._succeeded(found[1], rivals, now, fetched=output is None or output.data is not None)
+            self._succeeded(found, rivals, now, fetched=output is None or output.data is not None)
 
     def failed(self, answer: AttemptReply, error: MapReduceError, now: float) -> None:
         """Record the failure of an attempt."""
         job, begun_s = self._record_reply(answer, now)
-        if error.retryable and begun_s is not None:
+        if (error.retryable or lacks_right(error)) and begun_s is not None:
             self.health.failed(answer.worker_id, f"{error.code}: {error.message}", begun_s, now)
+        if lacks_right(error) and begun_s is not None:
+            self.health.lacked_right(answer.worker_id)
         if job is None:
             return
         if isinstance(error, OutputGoneError) and begun_s is not None:
@@ -292,13 +294,14 @@ class Scheduler:
             self.health.failed(found[1].worker_id, why, found[1].started_s, now)
             self._apply(job, partial(job.lost, attempt_id, why, now))
 
-    def _succeeded(self, attempt: Attempt, rivals: list[Attempt], now: float, *, fetched: bool) -> None:
+    def _succeeded(self, done: tuple[Step, Attempt], rivals: list[Attempt], now: float, *, fetched: bool) -> None:
         """Record what an attempt that did its step says about its worker, and about those that it overtook.
 
         Map output that stays with its worker, not `fetched` yet, proves nothing: nobody else may be able to read it.
         """
+        step, attempt = done
         if fetched:
-            self.health.succeeded(attempt.worker_id)
+            self.health.succeeded(attempt.worker_id, wrote=step.kind in WRITING)
         for rival in rivals:
             if rival.place != attempt.place and rival.started_s < attempt.started_s:
                 self.health.overtaken(rival.worker_id, now - attempt.started_s, rival.started_s, now)

@@ -11,6 +11,7 @@ from mapreduce.scheduler.step_timing import StepTiming
 
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
 KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
+WRITING = (REDUCE_STEP, PUBLISH, SMALL)  # kinds that write results to MongoDB
 FIRST_BACKUP_S = 5.0  # until a second attempt at a step if no duration is known, and from that one to a third
 FOURTH_S = 60.0  # from the third attempt to a fourth if one of them makes progress
 CONFIRM_S = 5.0  # for an executor to confirm the start of a call; doubled with each loss on the same worker

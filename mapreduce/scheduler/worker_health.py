@@ -18,7 +18,8 @@ LONGEST_PAUSE_S = 60.0
 PROBE_S = 2.0  # shortest time between two steps for a worker that has not succeeded since it failed
 QUARANTINE_AFTER = 5  # failures in a row
 HOST_AFTER = 2  # failing workers of a host, none of which succeeds, that count against all of its workers
-OVERTAKEN_AFTER = 3  # attempts in a row that others overtook; from there on each counts as a failure
+OVERTAKEN_AFTER = 3  # late attempts in a row that others overtook; from there on each counts as a failure
+LATE_S = 0.25  # an attempt overtaken sooner says nothing: steps report no oftener, and machines are busy now and then
 MUCH_SLOWER, MUCH_LATER_S = 3.0, 2.0  # an attempt overtaken by so much is a failure at once
 FORGET_S = 3_600.0  # a worker that has left for this long is forgotten
 KEPT = 1_000  # workers that have left and are not forgotten
@@ -91,7 +92,8 @@ class Place:
     worker_id: str
     worker_name: str  # for people
     record: FailureRecord = field(default_factory=FailureRecord)
-    overtaken: int = 0  # attempts in a row that another place overtook
+    overtaken: int = 0  # late attempts in a row that another place overtook
+    lacks_right: bool = False  # True if MongoDB refused a step to its login, and it has written nothing since
 
     @property
     def worst(self) -> FailureRecord:
@@ -210,23 +212,28 @@ class HealthTracker:
     def overtaken(self, worker_id: str, took_s: float, begun_s: float, now: float) -> None:
         """Record that another place did a step in `took_s`, which this worker had begun before at `begun_s`.
 
-        It is a failure if that was much quicker, or if it happens again and again.
+        It is a failure if that was much quicker, or if it happens again and again to steps that are really late.
         """
         place = self._places.get(worker_id)
-        if place is None:
+        age_s = now - begun_s
+        if place is None or age_s < LATE_S:
             return
         place.overtaken += 1
-        age_s = now - begun_s
         if place.overtaken >= OVERTAKEN_AFTER or (age_s >= MUCH_LATER_S and age_s > MUCH_SLOWER * took_s):
             why = f"took more than {age_s:.1f} s for a step that took {took_s:.1f} s elsewhere"
             self.failed(worker_id, why, begun_s, now, slow=True)
 
-    def succeeded(self, worker_id: str) -> None:
-        """Record a success of a worker, which also shows that its host works."""
+    def lacked_right(self, worker_id: str) -> None:
+        """Record that the login of a worker lacks a right in MongoDB: what it reads from now on proves nothing."""
+        if (place := self._places.get(worker_id)) is not None:
+            place.lacks_right = True
+
+    def succeeded(self, worker_id: str, *, wrote: bool = True) -> None:
+        """Record a success of a worker, which also shows that its host works; `wrote` is False if it only read."""
         place = self._places.get(worker_id)
-        if place is None:
+        if place is None or (place.lacks_right and not wrote):
             return
-        place.overtaken = 0
+        place.overtaken, place.lacks_right = 0, False
         if place.failures or place.record.failures:
             log.info("worker works again worker=%.100r failures=%d", place.worker_name, place.failures)
         place.record.succeed()

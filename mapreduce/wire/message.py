@@ -14,7 +14,7 @@ from typing import Any
 from mapreduce.codec import decode, encode
 from mapreduce.exceptions import SpecError, VersionRefusedError
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 HELLO, BEAT, READY, PROGRESS, DONE, FAILED, BROKEN, BYE = (
     "hello", "beat", "ready", "progress", "done", "failed", "broken", "bye",
@@ -45,7 +45,15 @@ _FROM_WORKER: dict[str, dict[str, Any]] = {
 _FROM_ROUTER: dict[str, dict[str, Any]] = {
     WELCOME: {"epoch": str},
     REFUSED: {"error": dict},
-    TASK: {"attempt": str, "job": str, "kind": str, "index": _COUNT, "spec": bytes, "say_s": (float, int)},
+    TASK: {
+        "attempt": str,
+        "job": str,
+        "kind": str,
+        "index": _COUNT,
+        "spec": bytes,
+        "say_s": (float, int),
+        "store": (dict, NoneType),
+    },
     ABORT: {"attempt": str},
     FORGET: {"job": str},
     BEAT: {"epoch": str, "known": bool},

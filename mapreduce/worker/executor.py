@@ -39,6 +39,7 @@ from mapreduce.step.reader import KeyRange
 from mapreduce.step.reduce import SortedRun
 from mapreduce.step.step_runner import MEMORY_SHARE, ReduceCounts, StepLimits, StepRunner
 from mapreduce.store_error import as_engine_error, may_have_moved
+from mapreduce.store_identity import IdentityCheck
 from mapreduce.task_error import Aborted, described
 from mapreduce.traceback_text import task_traceback
 from mapreduce.wire import message
@@ -83,6 +84,7 @@ class Executor:
         self._registry = Registry(config.allowed_modules, allow_source=config.allow_source)
         self._fetcher = Fetcher(context, config.worker_id, CurveKeys(*config.curve) if config.curve else None)
         self._client: MongoClient[dict[str, Any]] | None = None
+        self._identity = IdentityCheck()
         self._runners: OrderedDict[tuple[str, bytes], StepRunner] = OrderedDict()
         self._steps = 0
         self._attempt = ""
@@ -134,6 +136,7 @@ class Executor:
             self._send_progress(0, None)  # a call that is not confirmed soon is begun elsewhere
             call = CallSpec.from_document(decode(header["spec"]))
             return {"result": run_call(call, self._registry)}, None, []
+        self._identity.check(self._connect(), header.get("store"))
         runner = self._runner(header)
         if kind == PLAN:
             return {"splits": [span.to_document() for span in runner.plan()]}, None, []
@@ -232,7 +235,11 @@ class Executor:
     def _connect(self) -> MongoClient[dict[str, Any]]:
         if self._client is None:
             self._client = MongoClient(
-                self._config.mongo_address, serverSelectionTimeoutMS=5_000, tz_aware=True, type_registry=PLAIN
+                self._config.mongo_address,
+                serverSelectionTimeoutMS=5_000,
+                tz_aware=True,
+                type_registry=PLAIN,
+                event_listeners=[self._identity],
             )
         return self._client
 

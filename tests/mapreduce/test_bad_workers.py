@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import re
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,12 +18,16 @@ import pytest
 
 from mapreduce.job.spec import JobSpec, Output, Source
 from mapreduce.scheduler.worker_health import WORKING
+from mapreduce.store_identity import COLLECTION
 from tests.support.durations import assert_within, seconds
 from tests.support.mapreduce.cluster import Cluster
 from tests.support.mapreduce.jobs import Data, Events, T, job, types, values
 from tests.support.mapreduce.liar import EMPTY, FORGETFUL, PROGRESS, SILENT, Liar
+from tests.support.mongo import open_client
 from tests.support.ports import reserved_addresses
 from tests.support.waiting import eventually
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 pytestmark = pytest.mark.early
 
@@ -90,6 +96,90 @@ def test_a_worker_without_mongodb_delays_jobs_by_seconds(
     jobs_within(cluster, make, partial(check_types, database, events), WITHIN_S)
     eventually(lambda: health(cluster, bad.pid)["state"] != WORKING, what="the worker backs off")
     eventually(lambda: health(cluster, bad.pid)["reason"].startswith("store_unavailable: "), what="it says why")
+
+
+@pytest.fixture
+def other_mongodb(tmp_path: Path) -> Iterator[str]:
+    """Yield the address of another MongoDB, which is empty."""
+    mongod = LocalMongod(HomeFolder(tmp_path / "other"))
+    try:
+        yield mongod.start()
+    finally:
+        mongod.stop()
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["empty", "restored"])
+@pytest.mark.parametrize("small", [False, True])
+def test_a_worker_of_another_mongodb_does_nothing_and_says_why(
+    cluster: Cluster, database: Data, events: Events, other_mongodb: str, restored: bool, small: bool
+) -> None:
+    """The other one may be a test system, which was filled from a backup of the first one."""
+    bad = start(cluster, mongo_uri=other_mongodb)
+    with open_client(other_mongodb) as client:
+        if restored:
+            client[database.name]["event.1"].insert_many(events[:100])
+            client[database.name][COLLECTION].insert_many(database[COLLECTION].find())
+        before = client[database.name].list_collection_names()
+        limits = {"map_job_size": 10_000} if small else {}
+
+        def make() -> JobSpec:
+            return job(database, outputs={"": Output("zagg.x", "merge" if small else "replace")}, **limits)
+
+        jobs_within(cluster, make, partial(check_types, database, events), WITHIN_S)
+        assert client[database.name].list_collection_names() == before
+    eventually(lambda: health(cluster, bad.pid)["state"] != WORKING, what="the worker backs off")
+    assert re.fullmatch(
+        r"other_store: this worker's MongoDB at 127\.0\.0\.1:\d+ is not the router's: set mongo_uri as on the "
+        "router's host",
+        health(cluster, bad.pid)["reason"],
+    )
+
+
+@pytest.fixture
+def reader(mongo_client: Any, mongo_uri: str) -> Iterator[str]:
+    """Yield the address of this test's MongoDB with a login that may only read."""
+    mongo_client.admin.command("createUser", "reader", pwd="secret", roles=["readAnyDatabase"])
+    login, _, rest = mongo_uri.removeprefix("mongodb://").partition("@")
+    assert login
+    yield f"mongodb://reader:secret@{rest}"
+    mongo_client.admin.command("dropUser", "reader")
+
+
+@pytest.mark.parametrize("changes", [{"map_job_size": 10_000}, {}], ids=["small", "planned"])
+@pytest.mark.parametrize("output_type", ["merge", "replace"])
+def test_a_worker_whose_login_may_only_read_delays_jobs_by_seconds(
+    cluster: Cluster, database: Data, events: Events, reader: str, output_type: str, changes: dict[str, int]
+) -> None:
+    bad = start(cluster, mongo_uri=reader)
+
+    def make() -> JobSpec:
+        return job(database, outputs={"": Output("zagg.x", output_type)}, **changes)
+
+    jobs_within(cluster, make, partial(check_types, database, events), WITHIN_S)
+    if changes or output_type == "replace":  # else, the healthy worker may have done all that writes
+        eventually(lambda: "not authorized" in health(cluster, bad.pid)["reason"], what="it says why")
+
+
+def test_a_job_that_no_login_may_do_ends_in_that_error(
+    cluster: Cluster, database: Data, events: Events, reader: str
+) -> None:
+    cluster.start_router()
+    for _ in range(2):
+        cluster.start_worker(mongo_uri=reader)
+    cluster.ready(2)
+    spec = job(database, outputs={"": Output("zagg.x", "merge")}, map_job_size=10_000)
+    status = cluster.engine.wait(cluster.engine.submit(spec), 200)
+    assert status.state == "error"
+    assert status.error is not None
+    assert status.error["code"] == "store_refused"
+    assert "not authorized" in status.error["message"]
+
+
+def test_an_identity_that_somebody_drops_is_made_again(cluster: Cluster, database: Data, events: Events) -> None:
+    cluster.start(1)
+    database[COLLECTION].drop()
+    make = partial(job, database, outputs={"": Output("zagg.x", "merge")})
+    jobs_within(cluster, make, partial(check_types, database, events), WITHIN_S)
 
 
 @pytest.mark.parametrize("kind", [SILENT, FORGETFUL, PROGRESS, EMPTY])

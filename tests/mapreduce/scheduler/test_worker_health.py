@@ -7,17 +7,25 @@ import itertools
 
 import pytest
 
-from mapreduce.exceptions import CodeChangedError, MapFailedError, MapReduceError, StoreUnavailableError
+from mapreduce.exceptions import (
+    CodeChangedError,
+    MapFailedError,
+    MapReduceError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from mapreduce.job.basic_job import checked_call
 from mapreduce.job.spec import Output
 from mapreduce.scheduler.job_state import MAX_LOST, MAX_TRANSIENT
 from mapreduce.scheduler.scheduler import STOPPED
-from mapreduce.scheduler.step import CONFIRM_S, FIRST_BACKUP_S, MAP_STEP
+from mapreduce.scheduler.step import CONFIRM_S, FIRST_BACKUP_S, MAP_STEP, WRITING
 from mapreduce.scheduler.worker_health import (
     BACKING_OFF,
     FORGET_S,
     KEPT,
+    LATE_S,
     LONGEST_PAUSE_S,
+    OVERTAKEN_AFTER,
     QUARANTINE_AFTER,
     QUARANTINED,
     WORKING,
@@ -313,6 +321,68 @@ def test_a_step_that_failed_does_not_wait_for_ever_for_a_host_that_stays_busy() 
     simulation.behaviours["a:1"] = HEALTHY
     _, took_s = simulation.finish(job, within_s=120.0)
     assert (job.state, took_s < 30.0) == ("complete", True), took_s
+
+
+def no_right() -> MapReduceError:
+    return StoreRefusedError("MongoDB refused: not authorized (code 13)", {"server_code": 13})
+
+
+@pytest.mark.parametrize("changes", [{}, {"id_min": 0, "id_max": 10, "map_job_size": 10}], ids=["planned", "small"])
+def test_a_worker_whose_login_lacks_a_right_leaves_the_work_to_others_and_it_counts(changes: dict[str, object]) -> None:
+    simulation = Simulation()
+    simulation.join("bad:1", Behaviour(error=no_right), slots=4)
+    simulation.join("good:1", HEALTHY)
+    took = []
+    for number in range(80):
+        job, took_s = simulation.run(f"j{number}", within_s=60.0, **changes)
+        assert job.state == "complete"
+        took.append(took_s)
+        if not number:
+            assert (
+                simulation.health.report("bad:1").reason == "store_refused: MongoDB refused: not authorized (code 13)"
+            )
+    assert max(took) < 4.0
+    assert simulation.place("bad:1").state != WORKING
+    assert simulation.place("good:1").state == WORKING
+    assert simulation.given["good:1"] > 10 * simulation.given["bad:1"]
+
+
+def test_a_login_that_may_only_read_is_not_cleared_by_what_it_reads() -> None:
+    simulation = Simulation(good_1=HEALTHY)
+    simulation.join("bad:1", Behaviour(error=no_right, fails=lambda give: give.step.kind in WRITING), slots=4)
+    for number in range(60):
+        assert simulation.run(f"j{number}", within_s=60.0)[0].state == "complete"
+    assert simulation.place("bad:1").state == QUARANTINED
+    simulation.behaviours["bad:1"] = HEALTHY
+    number = 100
+    while simulation.place("bad:1").state != WORKING:
+        number += 1
+        simulation.run(f"j{number}", within_s=60.0)
+        assert number < 1_000
+
+
+def test_a_job_whose_step_no_login_may_do_ends_soon_with_mongodbs_words() -> None:
+    bad = Behaviour(error=no_right)
+    for names in (["a_1"], ["a_1", "b_1"], [f"h{n}_1" for n in range(5)]):
+        simulation = Simulation(**dict.fromkeys(names, bad))
+        job, took_s = simulation.run("j")
+        assert (job.state, took_s < 10.0) == ("error", True), took_s
+        assert isinstance(job.error, StoreRefusedError)
+        assert job.error.message == "MongoDB refused: not authorized (code 13)"
+        assert sum(simulation.given.values()) == len(names)
+
+
+def test_attempts_that_others_overtake_by_moments_count_against_nobody() -> None:
+    found = tracker("a:1")
+    place = found.find("a:1")
+    assert place is not None
+    for number in range(100):
+        found.overtaken("a:1", 0.0, float(number), number + 0.9 * LATE_S)
+    assert place.state == WORKING
+    for number in range(OVERTAKEN_AFTER):
+        assert place.state == WORKING
+        found.overtaken("a:1", 0.0, 200.0 + number, 200.0 + number + LATE_S)
+    assert place.state == BACKING_OFF
 
 
 def test_map_output_that_nobody_can_fetch_counts_against_its_holder_although_its_maps_succeed() -> None:

@@ -25,7 +25,8 @@ class Behaviour:
     """What a worker does with its steps; by default, it does each in 0.1 s."""
 
     seconds: float = 0.1  # per step
-    error: Callable[[], MapReduceError] | None = None  # with which each step ends
+    error: Callable[[], MapReduceError] | None = None  # with which each step ends of which `fails` is true
+    fails: Callable[[AssignStep], bool] = lambda give: True
     answers: bool = True  # False = it only sends heartbeats, and claims to be idle
     progress: bool = False  # True = it reports progress for ever instead of ending
     dies: Callable[[AssignStep], bool] = lambda give: False  # True = the step kills its executor
@@ -143,7 +144,7 @@ class Simulation:
         if behaviour.dies(give):
             harness.scheduler.broken(answer, "its process was ended by SIGKILL", self.now)
             harness.scheduler.ready(give.worker_id, self.now)
-        elif behaviour.error is not None:
+        elif behaviour.error is not None and behaviour.fails(give):
             harness.fail(give, behaviour.error())
         elif give.step.kind == PLAN:
             spans = [KeyRange(0, "event.1", n, n + 1).to_document() for n in range(self.splits)]
