@@ -36,7 +36,10 @@ from mapreduce.wire.curve import Authenticator, as_server
 _POLL_LIMIT_S = 0.5
 _RECORD_EVERY_S = 1.0
 _LINGER_MS = 500
-_HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
+_HIGH_WATER = 10_000  # messages per worker; steps are bounded by credits long before
+_REQUEST_HIGH_WATER = 2  # requests and replies that wait per client, which sends one at a time; more are dropped
+LARGEST_REQUEST_BYTES = 17 * 2**20  # a job record has at most 16 MiB; ZeroMQ closes the connection above this
+LARGEST_MESSAGE_BYTES = 64 * 2**20  # a part of a worker's message: map output of `spill_bytes`, or a result
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +57,19 @@ class Stop(Protocol):
 class Router:
     """`start` binds sockets, `run` works until it must stop, `stop` releases everything. One thread calls all three."""
 
-    def __init__(self, settings: EngineSettings, say: Callable[[str], None] = log.warning) -> None:
-        """Call `say` with a sentence for people when the router starts or stops accepting jobs, and why."""
+    def __init__(
+        self,
+        settings: EngineSettings,
+        say: Callable[[str], None] = log.warning,
+        may_log: Callable[[str], bool] = lambda key: True,
+    ) -> None:
+        """Call `say` with a sentence for people when the router starts or stops accepting jobs, and why.
+
+        `may_log` says whether a line with this key may be logged now; anybody who connects can cause such lines.
+        """
         self._settings = settings
         self._announce = say
+        self._may_log = may_log
         self._limits = JobLimits(
             settings.reduce_count,
             settings.outstanding_maps,
@@ -95,7 +107,10 @@ class Router:
         for socket in (self._requests, self._workers):
             as_server(socket, self._settings.curve)
             socket.set(zmq.LINGER, _LINGER_MS)
-            socket.set_hwm(_HIGH_WATER)
+        self._requests.set_hwm(_REQUEST_HIGH_WATER)
+        self._requests.set(zmq.MAXMSGSIZE, LARGEST_REQUEST_BYTES)
+        self._workers.set_hwm(_HIGH_WATER)
+        self._workers.set(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
         self._workers.set(zmq.ROUTER_HANDOVER, 1)
         self._wake_in.bind("inproc://recorder")
         self._addresses = {
@@ -145,7 +160,8 @@ class Router:
                 self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
             elif isinstance(order, WorkerGone):
                 level = logging.INFO if order.why == STOPPED else logging.WARNING
-                log.log(level, "worker gone worker=%s reason=%r", order.name, order.why)
+                if self._may_log(f"gone {order.worker_id}"):
+                    log.log(level, "worker gone worker=%.100r reason=%.500r", order.name, order.why)
             elif isinstance(order, JobEnded):
                 self._ended(order.job, now)
         self.handler.expire(now)
@@ -189,17 +205,20 @@ class Router:
             self.scheduler.seen(worker_id, now)
             self._handle(worker_id, kind, header, payload, now)
         except VersionRefusedError as error:
-            log.warning("worker refused reason=%s", error)
+            if self._may_log("refused"):
+                log.warning("worker refused reason=%.500r", error.message)
             self._send(worker_id, message.pack(message.REFUSED, {"error": error.to_document()}))
         except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
             self._refuse(worker_id, f"its message cannot be read: {error}", now)
         except Exception as error:
-            log.exception("message of a worker failed worker_id=%s", worker_id)
+            if self._may_log("failed"):
+                log.exception("message of a worker failed worker_id=%.100r", worker_id)
             self._refuse(worker_id, f"its message could not be handled: {described(error)}", now)
 
     def _refuse(self, worker_id: str, why: str, now: float) -> None:
         """Drop a peer that sent an invalid message. A real worker registers again after its next heartbeat."""
-        log.warning("worker dropped worker_id=%s reason=%r", worker_id, why)
+        if self._may_log("dropped"):
+            log.warning("worker dropped worker_id=%.100r reason=%.500r", worker_id, why)
         self.scheduler.worker_gone(worker_id, why, now)
 
     def _handle(self, worker_id: str, kind: str, header: dict[str, Any], payload: Any, now: float) -> None:
@@ -244,7 +263,8 @@ class Router:
         for job_id in held:
             if job_id not in self.scheduler.jobs and self.handler.loaded:
                 self._send(worker_id, message.pack(message.FORGET, {"job": job_id}))
-        log.info("worker joined worker=%s slots=%d", worker.name, worker.slots)
+        if self._may_log(f"joined {worker_id}"):
+            log.info("worker joined worker=%.100r slots=%d", worker.name, worker.slots)
 
     def _output(self, worker_id: str, header: dict[str, Any], payload: Any) -> SplitOutput | None:
         if header.get("held") is None:

@@ -288,7 +288,7 @@ class JobState:
 
     def _record_failure(self, step: Step, why: str) -> None:
         self.last_failure = f"{step.kind} {step.index}: {why}"[:FAILURE_CHARACTERS]
-        log.warning("attempt failed job=%s failure=%s", self.job_id, self.last_failure)
+        log.warning("attempt failed job=%s failure=%r", self.job_id, self.last_failure)
 
     def _progress(self, now: float) -> dict[str, Any]:
         if isinstance(self.spec, CallSpec):

@@ -16,7 +16,8 @@ from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
 from mapreduce.scheduler.placement import Placement
-from mapreduce.scheduler.step import MAP_STEP, WRITING, Attempt, Step
+from mapreduce.scheduler.reply_check import result_fault
+from mapreduce.scheduler.step import WRITING, Attempt, Step
 from mapreduce.scheduler.worker_health import HealthTracker
 from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S, WorkerState
 from mapreduce.task_error import described
@@ -148,16 +149,13 @@ class Scheduler:
             self._apply(job, partial(job.progressed, attempt_id, docs, phase, now))
 
     def done(self, answer: AttemptReply, result: dict[str, Any], output: SplitOutput | None, now: float) -> None:
-        """Record the success of an attempt, with the output if it is a map step."""
+        """Record the success of an attempt, with the output if it is a map step; its loss if the result is bad."""
         job, _ = self._record_reply(answer, now)
         if job is None:
             return
         found = job.steps.find(answer.attempt_id)
-        if found is not None and (found[0].kind == MAP_STEP) != (output is not None):
-            has = "without" if output is None else "with"
-            self._lost(
-                job, answer.attempt_id, f"it reports {found[0].kind} {found[0].index} done {has} map output", now
-            )
+        if found is not None and (fault := result_fault(found[0].kind, result, output)):
+            self._lost(job, answer.attempt_id, fault, now)
             return
         rivals = [] if found is None else [attempt for attempt in found[0].attempts.values() if attempt is not found[1]]
         if output is not None and output.data is not None:

@@ -107,10 +107,10 @@ def check_versions(worker: Any, theirs: Any) -> None:
     ours = versions()
     theirs = theirs if isinstance(theirs, dict) else {}
     differing = [
-        f"{name} {theirs.get(name)!r} (router: {ours[name]!r})" for name in ours if theirs.get(name) != ours[name]
+        f"{name} {theirs.get(name)!r:.100} (router: {ours[name]!r})" for name in ours if theirs.get(name) != ours[name]
     ]
     if differing:
         raise VersionRefusedError(
-            f"worker {worker} has {', '.join(differing)}: install the same version on both",
+            f"worker {worker!r:.100} has {', '.join(differing)}: install the same version on both",
             {"worker": theirs, "router": ours},
         )

@@ -7,8 +7,11 @@ from typing import Any
 from django.conf import settings
 
 from aggregates.task_modules import task_modules
+from ingest.log_limit import LogLimit
 from ingest.management.command import ZarkovCommand
 from mapreduce.router.router import Router
+
+LOG_EVERY_S = 60.0  # for each kind of line that anybody who connects can cause
 
 
 class Command(ZarkovCommand):
@@ -20,7 +23,7 @@ class Command(ZarkovCommand):
     def perform(self, options: dict[str, Any]) -> None:
         """Serve until a signal or a client's `terminate` arrives."""
         folder = settings.ZARKOV.folder
-        router = Router(settings.ZARKOV.engine_settings(task_modules()), self._report)
+        router = Router(settings.ZARKOV.engine_settings(task_modules()), self._report, LogLimit(LOG_EVERY_S).allows)
         addresses: dict[str, str] = {}
         try:
             addresses = router.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,15 +11,20 @@ import pytest
 import zmq
 from pymongo.database import Database
 
+from ingest.log_limit import LogLimit
 from mapreduce.codec import encode
 from mapreduce.exceptions import MapReduceError, StoreUnavailableError
 from mapreduce.job.basic_job import CallSpec
-from mapreduce.job.spec import COMPLETE, ERROR, QUERY
+from mapreduce.job.spec import COMPLETE, ERROR, MAP, QUERY
 from mapreduce.router import job_store
 from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.map_output_index import SplitOutput
+from mapreduce.scheduler.reply_check import result_fault
 from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, JobEnded, Scheduler
+from mapreduce.scheduler.step import CALL, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
+from mapreduce.step.reader import KeyRange
 from mapreduce.wire import message
 from tests.support.mapreduce.jobs import SPEC
 from tests.support.mapreduce.peer import HELLO, Peer
@@ -228,14 +234,72 @@ def test_a_job_on_which_the_scheduler_fails_ends_in_error_and_others_continue() 
         assert good.state == COMPLETE
 
 
-def test_a_malformed_result_fails_its_job_and_no_other() -> None:
-    harness = SchedulerHarness("w")
+@pytest.mark.parametrize(
+    "splits", [[{"no": "range"}], "x", None, [5], [{"s": "x", "c": "event.1", "l": 0, "h": 1, "i": True}], {"a": 1}]
+)
+def test_a_malformed_result_ends_the_attempt_and_not_the_job(splits: Any) -> None:
+    harness = SchedulerHarness("w", "v")
     job = harness.add()
     (give,) = harness.gives()
+    harness.answer(give, {"splits": splits})
+    assert job not in [order.job for order in harness.step() if isinstance(order, JobEnded)]
     assert job.state == QUERY
-    harness.answer(give, {"splits": [{"no": "range"}]})
-    assert job in [order.job for order in harness.step() if isinstance(order, JobEnded)]
-    assert job.state == ERROR
+    assert "its result cannot be used" in job.status(harness.now).progress["last_failure"]
+    harness.now += 60
+    harness.live("w", "v", seconds=0.5)
+    (again,) = harness.gives()
+    harness.answer(again, {"splits": [KeyRange(0, "event.1", 0, 1).to_document()]})
+    assert job.state == MAP
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "fault"),
+    [
+        (REDUCE_STEP, {"outputs": [["", 1, 1, 0, 0]]}, ""),
+        (REDUCE_STEP, {"outputs": [["", 1, 1, 0]]}, "outputs"),
+        (REDUCE_STEP, {"outputs": [["", -1, 1, 0, 0]]}, "outputs"),
+        (REDUCE_STEP, {}, "outputs"),
+        (SMALL, {"outputs": [], "docs_in": 1, "pairs_out": 1, "skipped_count": 0, "skipped_ids": []}, ""),
+        (SMALL, {"outputs": [], "docs_in": True, "pairs_out": 1, "skipped_count": 0, "skipped_ids": []}, "docs_in"),
+        (SMALL, {"outputs": [], "docs_in": 1, "pairs_out": 1, "skipped_count": 0}, "skipped_ids"),
+        (CALL, {"result": object}, ""),
+        (PUBLISH, {}, ""),
+    ],
+)
+def test_results_of_each_kind_of_step_are_checked(kind: str, result: dict[str, Any], fault: str) -> None:
+    found = result_fault(kind, result, None)
+    assert bool(found) == bool(fault)
+    assert fault in found
+
+
+@pytest.mark.parametrize("segments", [b"", b"x" * 50, encode({"s": 5}), encode({"s": [["", 0, "x", 4, 1]]})])
+def test_map_output_whose_segments_cannot_be_read_is_not_accepted(segments: bytes) -> None:
+    assert result_fault(MAP_STEP, {}, SplitOutput(0, "a", "w", "tcp://w", None, segments, 4))
+
+
+def test_nobody_who_connects_can_forge_or_flood_log_lines(
+    make_settings: Callable[..., EngineSettings], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    peer = Peer(make_settings(engine="zmq"), LogLimit(60.0).allows)
+    forged = "w\n2026-11-30 00:00:00,000 WARNING mapreduce: forged"
+    try:
+        for number in range(300):
+            socket = peer.socket(zmq.DEALER, "zmr.worker_bind", f"{number}\nforged".encode())
+            socket.send_multipart([encode({"t": "hello", "name": forged, "versions": 5})])
+            peer.hear(socket, message.REFUSED)
+            hello = {**HELLO, "name": forged, "versions": message.versions()}
+            socket.send_multipart(message.pack(message.HELLO, hello))
+            peer.hear(socket, message.WELCOME)
+            socket.send_multipart(message.pack(message.BEAT, {"idle": "x", "spare": 0, "running": [forged]}))
+            socket.close()
+        eventually(lambda: not peer.router.scheduler.workers, what="all are dropped")
+    finally:
+        peer.stop()
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("mapreduce")]
+    assert not [line for line in lines if "\n" in line]
+    assert 3 <= len(lines) <= 120
+    assert max(map(len, lines)) < 1_000
 
 
 def test_progress_shows_why_an_attempt_failed_while_the_job_continues() -> None:

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import zmq
 
-from mapreduce.scheduler.step import MAP_STEP
 from mapreduce.scheduler.worker_state import HEARTBEAT_S
 from mapreduce.wire import message
 
@@ -59,7 +58,7 @@ class Liar(threading.Thread):
         if kind == message.TASK:
             self.steps.append(header["kind"])
             self._running[header["attempt"]] = header
-            if self.kind == EMPTY and header["kind"] == MAP_STEP:
+            if self.kind == EMPTY:
                 self._send(message.DONE, {**_named(header), "result": {}, "held": None})
         elif kind == message.ABORT:
             self._running.pop(header["attempt"], None)

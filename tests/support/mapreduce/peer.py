@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import bson
@@ -18,9 +19,9 @@ from mapreduce.wire import message
 class Peer:
     """Talk to a router that runs in a thread of the test, as a client and as an alleged worker."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, may_log: Callable[[str], bool] = lambda key: True) -> None:
         self.said: list[str] = []
-        self.router = Router(settings, self.said.append)
+        self.router = Router(settings, self.said.append, may_log)
         self.addresses = self.router.start()
         self._stop = StopSignal()
         self.thread = threading.Thread(target=self._run)
@@ -37,8 +38,10 @@ class Peer:
         assert socket.poll(60_000), "every request gets a reply"
         return bson.decode(socket.recv())
 
-    def socket(self, kind: int, key: str) -> Any:
+    def socket(self, kind: int, key: str, identity: bytes = b"") -> Any:
         socket = self.context.socket(kind)
+        if identity:
+            socket.set(zmq.IDENTITY, identity)
         socket.set(zmq.LINGER, 0)
         socket.connect(self.addresses[key])
         self._sockets.append(socket)
