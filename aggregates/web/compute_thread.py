@@ -103,12 +103,17 @@ def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any,
 
 
 def _postpone_full_collections() -> None:
-    """Collect only young garbage until it is quiet, but at most for `MOST_POSTPONED_S`."""
+    """Collect only young garbage until it is quiet, but at most for `MOST_POSTPONED_S`.
+
+    The collection after that is short: it leaves out the site itself, which is loaded by the first large answer.
+    """
     global _usual_thresholds
     if _usual_thresholds is not None:
         return
     import gevent
 
+    if not gc.get_freeze_count():  # once: garbage of the moment is kept for good
+        gc.freeze()
     _usual_thresholds = gc.get_threshold()
     gc.set_threshold(*_usual_thresholds[:2], sys.maxsize >> 33)
     gevent.spawn(_collect_when_quiet, _usual_thresholds)

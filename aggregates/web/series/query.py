@@ -20,6 +20,7 @@ from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import key_range, output_position, points
 from aggregates.web.series.document_reader import (
+    BATCH_DOCUMENTS,
     Batch,
     ByteLimit,
     Document,
@@ -135,6 +136,7 @@ def read_series(
 
 
 def _chart(documents: list[Document], query: SeriesQuery, span: KeySpan, now: datetime) -> ChartData:
+    """Return the series of `documents`, which is empty afterwards."""
     chart = points.by_dimension(
         documents,
         prefix=query.prefix,
@@ -144,6 +146,8 @@ def _chart(documents: list[Document], query: SeriesQuery, span: KeySpan, now: da
         shown_zone=query.zone,
         now=now,
     )
+    while documents:  # all at once they would be freed in one call of C, which gives way to nobody
+        del documents[-BATCH_DOCUMENTS:]
     fill_in(chart, query.fill, now, limit=query.limit)
     return chart
 

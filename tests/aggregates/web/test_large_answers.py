@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -121,6 +124,26 @@ def test_an_answer_computed_in_pieces_is_the_same(server: Server) -> None:
 )  # fmt: skip
 def test_json_in_pieces_is_that_of_one_call(value: Any) -> None:
     assert to_json_in_pieces(value) == to_json(value)
+
+
+FROZEN = f"""
+    from gevent import monkey; monkey.patch_all()
+    import gc, aggregates.web.compute_thread
+    compute = aggregates.web.compute_thread.compute
+    compute({PIECE_BYTES}, int)
+    assert gc.get_freeze_count() == 0
+    loaded = len(gc.get_objects())
+    compute({PIECE_BYTES + 1}, int)
+    assert gc.get_freeze_count() >= loaded > len(gc.get_objects())
+    count = gc.get_freeze_count()
+    kept = [[] for _ in range(1000)]
+    compute({PIECE_BYTES + 1}, int)
+    assert gc.get_freeze_count() <= count
+"""
+
+
+def test_a_full_collection_after_large_answers_leaves_out_the_site() -> None:
+    subprocess.run([sys.executable, "-c", textwrap.dedent(FROZEN)], check=True, timeout=60)
 
 
 def test_what_is_small_is_computed_at_once() -> None:
