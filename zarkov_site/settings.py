@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import dj_database_url
+from django.conf import global_settings
 from django.utils.functional import SimpleLazyObject
 
 from ingest.metrics import own_metrics
@@ -98,6 +99,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# The first takes the place of Django's own for the same algorithm. The rest are for accounts from another site.
+PASSWORD_HASHERS = ["aggregates.web.auth.password_hash.ThreadedPasswordHasher", *global_settings.PASSWORD_HASHERS[1:]]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
 

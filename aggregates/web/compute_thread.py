@@ -30,7 +30,6 @@ QUIET_S: Final = 5.0  # without a large computation, after which garbage is coll
 MOST_POSTPONED_S: Final = 600.0
 
 _large = threading.BoundedSemaphore(LARGE_AT_ONCE)
-_pool: Any = None
 _usual_thresholds: tuple[int, int, int] | None = None  # while full collections are postponed
 _computing = 0
 _computed_at = 0.0  # when the last large computation ended
@@ -44,15 +43,41 @@ def compute(size_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: 
     if size_bytes <= PIECE_BYTES or not _is_patched():
         return function(*args, **kwargs)
     global _computing, _computed_at
-    threads = _threads()
     _computing += 1
     _postpone_full_collections()
-    result: tuple[T, None] | tuple[None, Exception] = threads.apply(_outcome, (function, args, kwargs))
-    _computing -= 1
-    _computed_at = time.monotonic()
-    if result[1] is not None:
-        raise result[1]
-    return result[0]
+    try:
+        return _threads.call(function, *args, **kwargs)
+    finally:
+        _computing -= 1
+        _computed_at = time.monotonic()
+
+
+class ComputeThreads:
+    """Up to `count` threads, started at the first use after a fork. Callers beyond that wait in order of arrival."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool: Any = None
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return `function(*args, **kwargs)`, computed in one of the threads while other greenlets run.
+
+        Where nothing is patched, there are no greenlets: compute it at once.
+        """
+        if not _is_patched():
+            return function(*args, **kwargs)
+        if self._pool is None:
+            from gevent.threadpool import ThreadPool
+
+            sys.setswitchinterval(SWITCH_S)
+            self._pool = ThreadPool(self._count)
+        result: tuple[T, None] | tuple[None, Exception] = self._pool.apply(_outcome, (function, args, kwargs))
+        if result[1] is not None:
+            raise result[1]
+        return result[0]
+
+
+_threads = ComputeThreads(THREADS)
 
 
 @contextmanager
@@ -78,12 +103,17 @@ def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any,
 
 
 def _postpone_full_collections() -> None:
-    """Collect only young garbage until it is quiet, but at most for `MOST_POSTPONED_S`."""
+    """Collect only young garbage until it is quiet, but at most for `MOST_POSTPONED_S`.
+
+    The collection after that is short: it leaves out the site itself, which is loaded by the first large answer.
+    """
     global _usual_thresholds
     if _usual_thresholds is not None:
         return
     import gevent
 
+    if not gc.get_freeze_count():  # once: garbage of the moment is kept for good
+        gc.freeze()
     _usual_thresholds = gc.get_threshold()
     gc.set_threshold(*_usual_thresholds[:2], sys.maxsize >> 33)
     gevent.spawn(_collect_when_quiet, _usual_thresholds)
@@ -101,14 +131,3 @@ def _collect_when_quiet(thresholds: tuple[int, int, int]) -> None:
 def _is_patched() -> bool:
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("socket"))
-
-
-def _threads() -> Any:
-    """Return the threads of this process, started at the first use after a fork."""
-    global _pool
-    if _pool is None:
-        from gevent.threadpool import ThreadPool
-
-        sys.setswitchinterval(SWITCH_S)
-        _pool = ThreadPool(THREADS)
-    return _pool

@@ -18,7 +18,7 @@ from aggregates.web.json_encoding import to_json, to_json_in_pieces
 from aggregates.web.mongo import database
 from aggregates.web.response import View, json_errors, json_response, json_text_response
 from aggregates.web.series import freshness, output_position, points, query, ranking
-from aggregates.web.series.document_reader import ByteLimit, Options, iter_decoded
+from aggregates.web.series.document_reader import Batch, ByteLimit, Options, iter_decoded
 from aggregates.web.series.query_filter import check_field, read_filter, read_json, read_number
 
 MAX_QUERIES = 64
@@ -93,12 +93,12 @@ def _respond(answers: Mapping[str, bytes], positions: Mapping[str, Mapping[str, 
     return json_text_response(text, headers=freshness.least_current(database(), positions.values()).headers())
 
 
-def _points_text(batches: Iterator[bytes], zone: str, name: str, size: ByteLimit) -> bytes:
+def _points_text(batches: Iterator[Batch], zone: str, name: str, size: ByteLimit) -> bytes:
     """Return the JSON of one answer of `/q`. Raise `TooLargeError`."""
     options = database().codec_options
     texts = _FieldTexts(zone)
     for batch in batches:
-        size.take(compute(len(batch), texts.add, batch, options))
+        size.take(compute(size.size_bytes + batch.work_bytes, texts.add, batch.documents, options))
         query.check_count(texts.count, name)
     return texts.whole()
 

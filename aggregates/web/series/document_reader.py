@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, cast
 
 import bson
 from bson.codec_options import CodecOptions
 from pymongo.collection import Collection
 
-from aggregates.web.compute_thread import PIECE_BYTES, compute
+from aggregates.web.compute_thread import PIECE_BYTES
 from aggregates.web.exceptions import TooLargeError
 
 BATCH_DOCUMENTS: Final = 2_000
@@ -18,6 +19,18 @@ MAX_BYTES: Final = 64 * 2**20  # of one answer that is not written while it is s
 Document = dict[str, Any]
 Options = CodecOptions[Document]
 Order = str | Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some of the documents of an answer, as BSON.
+
+    `work_bytes` is what to tell `compute`. From the second batch on it is beyond `PIECE_BYTES`: documents that follow
+    `BATCH_DOCUMENTS` others are never few, however small they are, and all batches of tiny ones together take seconds.
+    """
+
+    documents: bytes
+    work_bytes: int
 
 
 class ByteLimit:
@@ -44,22 +57,22 @@ def read_batches(
     *,
     limit: int = 0,
     limit_ms: int | None = None,
-) -> Iterator[bytes]:
-    """Yield the documents in their order as BSON, up to `BATCH_DOCUMENTS` at a time; `limit` 0 means all of them.
+) -> Iterator[Batch]:
+    """Yield the documents in their order, up to `BATCH_DOCUMENTS` at a time; `limit` 0 means all of them.
 
     Raw batches are faster, too: with a type decoder, the driver makes a raw document of each one first. `limit_ms` is
     the time that MongoDB may take.
     """
+    work_bytes = 0
     cursor = collection.find_raw_batches(condition, fields, batch_size=BATCH_DOCUMENTS).sort(order).limit(limit)
     if limit_ms is not None:
         cursor = cursor.max_time_ms(limit_ms)
     with cursor:
-        yield from cursor
-
-
-def decoded(batch: bytes, options: Options) -> list[Document]:
-    """Return the documents of a batch."""
-    return compute(len(batch), _decode, batch, options)
+        for batch in cursor:
+            documents = cast(bytes, batch)  # the driver's types say otherwise
+            work_bytes += len(documents)
+            yield Batch(documents, work_bytes)
+            work_bytes = max(work_bytes, PIECE_BYTES)
 
 
 def iter_decoded(batch: bytes, options: Options) -> Iterable[Document]:
@@ -67,5 +80,6 @@ def iter_decoded(batch: bytes, options: Options) -> Iterable[Document]:
     return bson.decode_all(batch, options) if len(batch) <= PIECE_BYTES else bson.decode_iter(batch, options)
 
 
-def _decode(batch: bytes, options: Options) -> list[Document]:
+def decoded(batch: bytes, options: Options) -> list[Document]:
+    """Return the documents of a batch."""
     return list(iter_decoded(batch, options))

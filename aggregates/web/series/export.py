@@ -17,7 +17,7 @@ from ingest.wire.number_text import plain_decimal
 
 _SAMPLE = 1000  # documents that define the columns; later ones can fill columns but not add any
 _CHUNK = 500  # rows sent at once
-_CELL_BYTES = 100  # that a cell counts for: all are computed in a thread but a few
+_CELL_BYTES = 100  # that a cell counts for: all are computed in a thread but a few hundred rows
 _BOM: Final = b"\xef\xbb\xbf"
 _SIGNS: Final = frozenset("=+-@")  # spreadsheets run a cell that starts with one of these, or its full-width form
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
@@ -56,8 +56,8 @@ def json_lines(documents: Rows) -> Iterator[bytes]:
 
 
 def _cells(documents: list[Mapping[str, Any]]) -> int:
-    """Return how many cells documents have in a table."""
-    return sum(map(len, map(_fields, documents)))
+    """Return how many cells documents have in a table, with those of the key and of what has no column."""
+    return sum(map(len, map(_fields, documents))) + 2 * len(documents)
 
 
 def _columns(documents: list[Mapping[str, Any]]) -> dict[str, None]:

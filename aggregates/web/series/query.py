@@ -19,7 +19,16 @@ from aggregates.web.compute_thread import compute, large_answer
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import key_range, output_position, points
-from aggregates.web.series.document_reader import ByteLimit, Document, Options, decoded, iter_decoded, read_batches
+from aggregates.web.series.document_reader import (
+    BATCH_DOCUMENTS,
+    Batch,
+    ByteLimit,
+    Document,
+    Options,
+    decoded,
+    iter_decoded,
+    read_batches,
+)
 from aggregates.web.series.fill import Fill, fill_in
 from aggregates.web.series.key_span import KeySpan, read_key_span
 from aggregates.web.series.points import ChartData
@@ -74,7 +83,7 @@ def list_aggregates(database: Database[dict[str, Any]]) -> list[str]:
 
 def read_range(
     database: Database[Document], collection: str | None, begin: str | None, end: str | None
-) -> Iterator[bytes]:
+) -> Iterator[Batch]:
     """Yield batches of documents with `begin <= _id <= end` in order of `_id` (for `/q`); an empty bound is open.
 
     At most one document more than `MAX_DOCUMENTS`: let `check_count` refuse that.
@@ -117,16 +126,17 @@ def read_series(
     documents: list[Document] = []
     is_large = False
     for batch in _read(database, collection, condition):
-        limit.take(len(batch))
+        limit.take(len(batch.documents))
         if limit.size_bytes > _LARGE_BYTES and not is_large:
             held.enter_context(large_answer())
             is_large = True
-        documents += decoded(batch, database.codec_options)
+        documents += compute(batch.work_bytes, decoded, batch.documents, database.codec_options)
     check_count(len(documents), collection)
     return compute(limit.size_bytes, _chart, documents, query, span, now)
 
 
 def _chart(documents: list[Document], query: SeriesQuery, span: KeySpan, now: datetime) -> ChartData:
+    """Return the series of `documents`, which is empty afterwards."""
     chart = points.by_dimension(
         documents,
         prefix=query.prefix,
@@ -136,6 +146,8 @@ def _chart(documents: list[Document], query: SeriesQuery, span: KeySpan, now: da
         shown_zone=query.zone,
         now=now,
     )
+    while documents:  # all at once they would be freed in one call of C, which gives way to nobody
+        del documents[-BATCH_DOCUMENTS:]
     fill_in(chart, query.fill, now, limit=query.limit)
     return chart
 
@@ -148,12 +160,12 @@ def stream(database: Database[dict[str, Any]], collection: str, prefix: str, spa
     condition = key_range.condition(database, collection, prefix, span.outer())
     options = database.codec_options
     for batch in read_batches(database[collection], condition, {"state": 0}):
-        yield from compute(len(batch), _inside, batch, options, span)
+        yield from compute(batch.work_bytes, _inside, batch.documents, options, span)
 
 
 def _inside(batch: bytes, options: Options, span: KeySpan) -> list[Document]:
     return [document for document in iter_decoded(batch, options) if span.contains(document["_id"])]
 
 
-def _read(database: Database[Document], collection: str, condition: Mapping[str, Any]) -> Iterator[bytes]:
+def _read(database: Database[Document], collection: str, condition: Mapping[str, Any]) -> Iterator[Batch]:
     return read_batches(database[collection], condition, {"value": 1}, limit=MAX_DOCUMENTS + 1, limit_ms=QUERY_LIMIT_MS)

@@ -52,7 +52,9 @@ def read_ranked(
             limit=0 if inside else limit,
             limit_ms=QUERY_LIMIT_MS,
         ):
-            documents, size_bytes = compute(len(batch), _chosen, batch, database.codec_options, inside, limit)
+            documents, size_bytes = compute(
+                batch.work_bytes, _chosen, batch.documents, database.codec_options, inside, limit
+            )
             size.take(size_bytes)
             for document in documents:
                 found.setdefault(repr(document["_id"]), document)

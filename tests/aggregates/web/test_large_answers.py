@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +19,8 @@ from aggregates.web import compute_thread
 from aggregates.web.compute_thread import PIECE_BYTES, compute, large_answer
 from aggregates.web.exceptions import TooLargeError, UnavailableError
 from aggregates.web.json_encoding import to_json, to_json_in_pieces
-from aggregates.web.series.document_reader import ByteLimit
+from aggregates.web.series import export
+from aggregates.web.series.document_reader import ByteLimit, read_batches
 from tests.support.durations import assert_within
 from tests.support.web.health import slowest_probe_s
 from tests.support.web.server import Server
@@ -24,18 +28,22 @@ from tests.support.web.server import Server
 pytestmark = pytest.mark.early
 WITHIN_S = 1.0  # 0.05 on an idle machine; several seconds where an answer is computed in one go
 COUNT = 240_000
+FEW = 200
 MOST_BYTES = 1_000 * 2**20
 
 
 @pytest.fixture(scope="module")
 def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Yield a server with aggregates of many keys, and one of documents with many names."""
+    """Yield a server with aggregates of many keys, one with documents of 40 bytes, and one of many names."""
     with Server(mongo_uri, tmp_path_factory.mktemp("large"), WEB_CONCURRENCY="1") as running:
         begin = datetime(2024, 1, 1, tzinfo=UTC)
         minutes = (begin + timedelta(minutes=number) for number in range(COUNT))
         keys = [f"x/{minute:%Y-%m-%dT%H:%M}" for minute in minutes]
         running.database["zagg.many"].insert_many(
             {"_id": key, "value": {"hits": i, "size": i / 2}, "through": 7} for i, key in enumerate(keys)
+        )
+        running.database["zagg.tiny"].insert_many(
+            {"_id": key.removeprefix("x/"), "value": i % 97} for i, key in enumerate(keys)
         )
         running.database["zagg.wide"].insert_many(
             {"_id": f"w/{begin + timedelta(days=i):%Y-%m-%d}", "value": {f"n{j}": j / 2 for j in range(1000)}}
@@ -51,6 +59,8 @@ def q(*names: str) -> str:
 
 KINDS = {
     "time series of 2011": q("many"),
+    "time series of tiny documents": q("tiny"),
+    "several time series of tiny documents": q("tiny", "tiny"),
     "ranked documents of 2011": "qr?" + "&".join(f"q-{i}.n={i}&q-{i}.c=wide&q-{i}.sort=_id" for i in range(30)),
     "series with a fill": "api/v1/series/many/?fill=zero&fields=hits&bulk=1",
     "series of many names": "api/v1/series/wide/",
@@ -58,6 +68,8 @@ KINDS = {
     "a page of series": "api/v1/series/many/?fields=hits",
     "CSV": "api/v1/export/many.csv",
     "JSON lines": "api/v1/export/many.jsonl",
+    "CSV of tiny documents": "api/v1/export/tiny.csv",
+    "JSON lines of tiny documents": "api/v1/export/tiny.jsonl",
     "ranked documents of a range": "api/v1/ranked/many/?from=2020&to=2021",
 }
 ACCEPT = {"indented series": "application/json; indent=4", "a page of series": "text/html"}
@@ -114,8 +126,57 @@ def test_json_in_pieces_is_that_of_one_call(value: Any) -> None:
     assert to_json_in_pieces(value) == to_json(value)
 
 
+FROZEN = f"""
+    from gevent import monkey; monkey.patch_all()
+    import gc, aggregates.web.compute_thread
+    compute = aggregates.web.compute_thread.compute
+    compute({PIECE_BYTES}, int)
+    assert gc.get_freeze_count() == 0
+    loaded = len(gc.get_objects())
+    compute({PIECE_BYTES + 1}, int)
+    assert gc.get_freeze_count() >= loaded > len(gc.get_objects())
+    count = gc.get_freeze_count()
+    kept = [[] for _ in range(1000)]
+    compute({PIECE_BYTES + 1}, int)
+    assert gc.get_freeze_count() <= count
+"""
+
+
+def test_a_full_collection_after_large_answers_leaves_out_the_site() -> None:
+    subprocess.run([sys.executable, "-c", textwrap.dedent(FROZEN)], check=True, timeout=60)
+
+
 def test_what_is_small_is_computed_at_once() -> None:
     assert compute(PIECE_BYTES, threading.get_ident) == threading.get_ident()
+
+
+def test_tiny_documents_are_computed_in_threads_once_they_are_many(server: Server) -> None:
+    batches = list(read_batches(server.database["zagg.tiny"], {}, None))
+    assert sum(len(batch.documents) <= PIECE_BYTES for batch in batches) == len(batches) > 100
+    assert [batch.work_bytes > PIECE_BYTES for batch in batches] == [False] + [True] * (len(batches) - 1)
+    (few,) = read_batches(server.database["zagg.tiny"], {}, None, limit=FEW)
+    assert few.work_bytes == len(few.documents) <= PIECE_BYTES
+
+
+@pytest.mark.parametrize("lines", [export.csv_lines, export.json_lines])
+def test_tiny_rows_are_written_in_threads_once_they_are_many(
+    lines: Callable[[export.Rows], Iterator[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def record(size_bytes: int, function: Callable[..., Any], *given: Any) -> Any:
+        result = function(*given)
+        if isinstance(result, bytes):
+            written.append(size_bytes)
+        return result
+
+    monkeypatch.setattr(export, "compute", record)
+    rows = [{"_id": str(number), "value": number} for number in range(2_000)]
+    assert b"".join(lines(rows)).count(b"\n") in (2_000, 2_001)
+    assert len(written) == 4 and min(written) > PIECE_BYTES
+    written.clear()
+    list(lines(rows[:FEW]))
+    assert len(written) == 1 and written[0] <= PIECE_BYTES
 
 
 def test_an_answer_has_at_most_so_many_bytes() -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import http.cookiejar
-import re
 import threading
-import urllib.parse
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +16,7 @@ from django.test import Client
 from aggregates.models import LoginCount
 from aggregates.web.auth import login
 from tests.support.waiting import eventually
+from tests.support.web.login import answer_to
 from tests.support.web.server import PASSWORD as SERVER_PASSWORD
 from tests.support.web.server import Server
 
@@ -120,16 +117,3 @@ def test_all_web_processes_count_together(mongo_uri: str, tmp_path: Path) -> Non
             return refused == [False] * 10 + [True, True]
 
         eventually(ten_are_let_try, 150, what="all of them in one clock minute")
-
-
-def answer_to(server: Server, password: str) -> bytes:
-    """Return the page that answers a login over new connections."""
-    address = server.folder.address("web").rstrip("/") + "/login/"
-    cookies = http.cookiejar.CookieJar()
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
-    page = opener.open(address, timeout=60).read().decode()
-    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
-    assert token is not None
-    form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token[1]}
-    request = urllib.request.Request(address, urllib.parse.urlencode(form).encode(), {"Referer": address})
-    return bytes(opener.open(request, timeout=60).read())
