@@ -219,9 +219,12 @@ def test_refusals_that_a_receiver_forwards_keep_their_count() -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1, MAX_DOCUMENTS + 1, 2.0, "2", True])
-def test_a_forwarded_refusal_with_a_false_count_is_ignored(count: Any) -> None:
+def test_a_forwarded_refusal_with_a_false_count_is_refused_itself(count: Any) -> None:
     command = {"$command": "refused", "code": "bad_json", "message": "m", "raw": b"1", "count": count}
-    assert ack_request.refusals([command]) == []
+    batch = ReceivedBatch("http", frozenset({ack_request.REFUSED}))
+    bson_reader.read_message(bson.encode(command), batch, 0)
+    assert [refusal.code for refusal in batch.refusals] == ["bad_command"]
+    assert ack_request.refusals(batch.commands) == []
 
 
 def test_a_large_frame_names_no_source() -> None:
