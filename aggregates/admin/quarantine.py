@@ -25,6 +25,7 @@ from ingest.models import QuarantineEntry
 from ingest.store import quarantine
 from ingest.store.quarantine import Selection, key_text, parse_key
 from ingest.wire.quarantine_codes import CODES
+from ingest.wire.refusal import pieces_of, stands_for_several
 
 LIST = "admin:ingest_quarantineentry_changelist"
 ENTRY = "admin:ingest_quarantineentry_change"
@@ -156,7 +157,7 @@ class QuarantineAdmin(admin.ModelAdmin):
                 quarantine.delete(database(), [key])
                 self.message_user(request, "1 deleted.", messages.SUCCESS)
                 return HttpResponseRedirect(reverse(LIST))
-            as_it_is = action == "replay" and quarantine_input.document_count(entry) > 1
+            as_it_is = action == "replay" and stands_for_several(entry)
             made = None if as_it_is else quarantine_input.from_text(text, quarantine_input.mended_of(entry))
             if made is not None and action == "keep":
                 quarantine_replay.keep_mended(database(), key, made)
@@ -190,6 +191,8 @@ class QuarantineAdmin(admin.ModelAdmin):
             "text": text if text is not None else quarantine_input.text_to_mend(entry) or EMPTY,
             "is_mended": "mended" in entry,
             "count": quarantine_input.document_count(entry),
+            "is_one": not stands_for_several(entry),
+            "is_replayable": pieces_of(entry) is not None,
             "is_windows_1252": quarantine_input.is_offered_as_windows_1252(entry),
         }
         return TemplateResponse(request, "admin/ingest/quarantineentry/change_form.html", context)

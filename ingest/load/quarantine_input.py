@@ -12,11 +12,10 @@ from bson.json_util import RELAXED_JSON_OPTIONS, dumps
 from ingest.exceptions import IngestError
 from ingest.load.quarantine_text import read_mended
 from ingest.turn import NO_PAUSE, Turn
-from ingest.wire.bson_element import split
+from ingest.wire import json_reader
 from ingest.wire.codec import decode
-from ingest.wire.json_reader import split_message
 from ingest.wire.json_value import loads
-from ingest.wire.refusal import RefusedValueError
+from ingest.wire.refusal import DOCUMENTS, RefusedValueError, pieces_of, stands_for_several
 from ingest.wire.text_encoding import describe_binary, encoding_of, is_read_as_windows_1252, readable_text
 from ingest.wire.time_text import parse_time
 
@@ -35,7 +34,7 @@ def document_count(entry: Mapping[str, Any]) -> int:
 def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the refused document as far as it can be read, or None if it cannot be or there are several."""
     raw = entry.get("raw")
-    if raw is None or document_count(entry) > 1:
+    if raw is None or stands_for_several(entry):
         return None
     for read in (loads, decode):
         try:
@@ -58,7 +57,7 @@ def text_to_mend(entry: Mapping[str, Any]) -> str:
     if mended is not None:
         return as_text(mended)
     raw = entry.get("raw", b"")
-    return "" if len(raw) > MAX_MENDED_BYTES or document_count(entry) > 1 else readable_text(raw) or ""
+    return "" if len(raw) > MAX_MENDED_BYTES or stands_for_several(entry) else readable_text(raw) or ""
 
 
 def is_offered_as_windows_1252(entry: Mapping[str, Any]) -> bool:
@@ -114,23 +113,32 @@ def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def documents_of(entry: Mapping[str, Any], turn: Turn = NO_PAUSE) -> Iterator[Mapping[str, Any] | str]:
-    """Yield the documents of an entry that stands for several; for each that cannot be read, the reason."""
-    raw = entry.get("raw", b"")
-    documents, end = split(raw)
-    if documents and end == len(raw):
-        for each in documents:
-            try:
-                yield decode(each)
-            except (BSONError, RecursionError) as error:
-                yield f"not BSON: {error}"
-        return
-    for given in split_message(raw, turn):
-        if given.fault is not None:
-            yield given.fault[1]
-        elif isinstance(given.value, dict):
-            yield given.value
-        else:
-            yield f"a JSON {type(given.value).__name__}; must be an object"
+    """Yield the documents of an entry that stands for several; for each that cannot be read, the reason.
+
+    Each is read by itself, from the bytes that were refused. Raise `MendError` if these cannot be told apart.
+    """
+    pieces = pieces_of(entry)
+    if pieces is None:
+        raise MendError(
+            "the input cannot be told apart into the documents that were refused: download it, mend the file, and "
+            "load its events"
+        )
+    for raw in turn.between(pieces):
+        yield _bson_document(raw) if entry.get("joined") == DOCUMENTS else _json_document(raw)
+
+
+def _bson_document(raw: bytes) -> Mapping[str, Any] | str:
+    try:
+        return decode(raw)
+    except (BSONError, RecursionError) as error:
+        return f"not BSON: {error}"
+
+
+def _json_document(raw: bytes) -> Mapping[str, Any] | str:
+    given = json_reader.decoded(0, raw)
+    if given.fault is not None:
+        return given.fault[1]
+    return given.value if isinstance(given.value, dict) else f"a JSON {type(given.value).__name__}; must be an object"
 
 
 def why_unreadable(raw: bytes) -> str:

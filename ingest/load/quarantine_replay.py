@@ -23,7 +23,7 @@ from ingest.turn import NO_PAUSE, Turn
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_message
 from ingest.wire.json_reader import encode_event
-from ingest.wire.refusal import RefusedValueError
+from ingest.wire.refusal import RefusedValueError, stands_for_several
 
 REQUEST_ENTRIES = 500  # with one document each
 REQUEST_BYTES = 4 * 2**20  # of the input of such entries, unless one has more
@@ -75,7 +75,7 @@ def replay_all(
     """
     note = {"by": by} if by else {}
     for batch in _batches(entries):
-        if mended is None and document_count(batch[0]) > 1:
+        if mended is None and stands_for_several(batch[0]):
             yield _replay_documents(database, client, batch[0], note, turn)
         else:
             yield from _replay_batch(database, client, batch, mended, note, turn)
@@ -86,7 +86,7 @@ def _batches(entries: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str,
     batch: list[Mapping[str, Any]] = []
     size = 0
     for entry in entries:
-        entry_size, alone = len(entry.get("raw", b"")), document_count(entry) > 1
+        entry_size, alone = len(entry.get("raw", b"")), stands_for_several(entry)
         if batch and (alone or len(batch) >= REQUEST_ENTRIES or size + entry_size > REQUEST_BYTES):
             yield batch
             batch, size = [], 0
@@ -143,7 +143,11 @@ def _replay_documents(
     """Replay an entry of several documents: send those that are events now, each under its own id."""
     events: list[bytes] = []
     reasons: list[str] = []
-    for number, document in enumerate(documents_of(entry, turn)):
+    try:
+        documents = list(documents_of(entry, turn))
+    except MendError as error:
+        return ReplayedEntry(entry["_id"], False, str(error), 0, document_count(entry))
+    for number, document in enumerate(documents):
         turn()
         try:
             if isinstance(document, str):
@@ -191,11 +195,10 @@ def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], 
 
 def _mended_event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> tuple[bytes, str]:
     """Return the event to send for an entry, and its `id`. Raise `MendError` if it breaks the rules."""
-    if document_count(entry) > 1:
-        raise MendError(
-            f"the entry stands for {document_count(entry)} documents, which are replayed as they are: download them, "
-            "mend the file, and load it"
-        )
+    if stands_for_several(entry):
+        count = document_count(entry)
+        what = f"stands for {count} documents, which are replayed as they are" if count > 1 else "is cut out of others"
+        raise MendError(f"the entry {what}: download them, mend the file, and load it")
     if mended is None:
         raise MendError(why_unreadable(entry.get("raw", b"")))
     return _event(mended, f"quarantine:{key_text(entry['_id'])}")

@@ -185,7 +185,7 @@ class Receivers:
                 )
             answer = {"accepted": len(batch.events), "rejected": [refusal.to_wire() for refusal in batch.refusals]}
             for refusal in refusals(turn.between(batch.commands)):
-                batch.refuse(refusal.code, refusal.message, refusal.raw, refusal.index, refusal.count)
+                batch.add_refusal(refusal)
             self._forward_notices(batch, turn)
             if batch.empty:
                 self._reply(request.envelope, answer)

@@ -74,7 +74,8 @@ def page(
 ) -> tuple[list[Document], str | None]:
     """Return a page of entries, newest first, and the cursor of the next page or None; new entries do not shift pages.
 
-    Entries have `raw` only for input up to `PREVIEW_BYTES`. Raise `KeyFormatError` if the cursor is malformed.
+    Entries have `raw` only for input up to `PREVIEW_BYTES`, and no `sizes`. Raise `KeyFormatError` if the cursor is
+    malformed.
     """
     condition = selection.condition()
     if cursor:
@@ -85,7 +86,7 @@ def page(
         {"$match": condition},
         {"$sort": dict(_ORDER)},
         {"$limit": limit + 1},
-        {"$set": {"raw": raw}},
+        {"$set": {"raw": raw, "sizes": "$$REMOVE"}},
     ]
     found = list(database[QUARANTINE].aggregate(steps, maxTimeMS=LIMIT_MS))
     more, found = len(found) > limit, found[:limit]

@@ -7,14 +7,14 @@ all refused input ends up in one quarantine together with the receiver it came f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bson
 from bson.errors import BSONError
 
 from .command_check import REFUSED
-from .refusal import Refusal, gathered
+from .refusal import CUT, SIZES, Refusal, gathered, pieces_of, stands_for_several, unpacked
 
 OWN_SOURCE = "ack"
 MAX_SOURCE_CHARS = 32
@@ -66,15 +66,20 @@ def _source(frame: bytes) -> str | None:
 def refused_document(refusal: Refusal) -> bytes:
     """Return a refusal encoded as one of the documents of a request."""
     document = {"$command": REFUSED, "code": refusal.code, "message": refusal.message, "raw": refusal.raw}
-    return bson.encode(document | ({"count": refusal.count} if refusal.count > 1 else {}))
+    return bson.encode(document | ({"count": refusal.count} if refusal.count > 1 else {}) | refusal.joining())
 
 
 def refusals(commands: Iterable[Mapping[str, Any]]) -> list[Refusal]:
     """Return the refusals among the commands of a request, which were checked already, with alike ones joined."""
-    return gathered(
-        [
-            Refusal(command["code"], command["message"][:1000], bytes(command["raw"]), 0, command.get("count", 1))
-            for command in commands
-            if command["$command"] == REFUSED
-        ]
-    )
+    return gathered(map(_refusal, (command for command in commands if command["$command"] == REFUSED)))
+
+
+def _refusal(command: Mapping[str, Any]) -> Refusal:
+    """Return a refusal that was forwarded; where its pieces cannot be told apart as it says, it counts as cut."""
+    found = Refusal(command["code"], command["message"][:1000], bytes(command["raw"]), 0, command.get("count", 1))
+    if not stands_for_several(command):
+        return found
+    if pieces_of(command) is None:
+        return replace(found, joined=CUT)
+    sizes = unpacked(command["sizes"]) if command["joined"] == SIZES else ()
+    return replace(found, joined=command["joined"], sizes=sizes)

@@ -60,10 +60,14 @@ class ReceivedBatch:
         events, ids, refusals, commands, self.size_bytes = checkpoint
         del self.events[events:], self.ids[ids:], self.refusals[refusals:], self.commands[commands:]
 
-    def refuse(self, code: str, message: str, raw: bytes, index: int = 0, count: int = 1) -> None:
+    def refuse(self, code: str, message: str, raw: bytes, index: int = 0) -> None:
         message = message.encode("utf-8", "backslashreplace").decode()  # JSON allows lone surrogates, BSON does not
-        self.refusals.append(Refusal(code, message, raw, index, count))
-        self.size_bytes += len(raw)
+        self.add_refusal(Refusal(code, message, raw, index))
+
+    def add_refusal(self, refusal: Refusal) -> None:
+        """Add a refusal whose message BSON can hold."""
+        self.refusals.append(refusal)
+        self.size_bytes += len(refusal.raw)
 
     def gather_refusals(self, first: int, turn: Turn = NO_PAUSE) -> None:
         """Join the refusals of one message, those from number `first` on, where there are many: see `gathered`."""

@@ -17,7 +17,7 @@ from .batch import ReceivedBatch
 from .bson_document import add_alike, add_alone, add_each
 from .bson_element import SMALLEST_BYTES, document_ends, is_flat, split
 from .event import LIMITS, MAX_DOCUMENTS, MAX_MESSAGE_BYTES, STORED_LIMITS
-from .refusal import MAX_RAW_BYTES, TooManyDocumentsError
+from .refusal import DOCUMENTS, MAX_RAW_BYTES, Refusal, TooManyDocumentsError
 from .text_encoding import packing_of
 
 _LENGTH = struct.Struct("<i").unpack_from
@@ -143,7 +143,8 @@ def _refuse_all(message: bytes, batch: ReceivedBatch, turn: Turn) -> tuple[int, 
     code, why = TooManyDocumentsError(MAX_DOCUMENTS).args
     while ends := document_ends(message, end, MAX_DOCUMENTS, MAX_RAW_BYTES):
         start, end = end, ends[-1]
-        batch.refuse(code, why, message[start:end], index, len(ends))
+        joined = DOCUMENTS if len(ends) > 1 else ""
+        batch.add_refusal(Refusal(code, why, message[start:end], index, len(ends), joined=joined))
         index += len(ends)
         turn()
     return index, end

@@ -10,6 +10,7 @@ from bson.int64 import Int64
 
 from .event import MAX_DOCUMENTS, MAX_TEXT_CHARS, describe_value
 from .quarantine_codes import CODES
+from .refusal import JOINED
 
 MAX_COUNT = 2**63 - 1
 COMMITTED = "committed"
@@ -38,6 +39,10 @@ def _is_document_count(value: Any) -> bool:
     return type(value) in (int, Int64) and 1 <= value <= MAX_DOCUMENTS
 
 
+def _is_joined(value: Any) -> bool:
+    return type(value) is str and value in JOINED
+
+
 _NAME = _Field(_is_name, f"text of 1 to {MAX_TEXT_CHARS} characters")
 _COUNT = _Field(_is_count, "a whole number from 0")
 
@@ -49,6 +54,8 @@ FIELDS: Mapping[str, Mapping[str, _Field]] = {
         "message": _Field(lambda value: type(value) is str, "text"),
         "raw": _Field(lambda value: isinstance(value, bytes), "binary data"),
         "count": _Field(_is_document_count, f"a whole number from 1 to {MAX_DOCUMENTS}", optional=True),
+        "joined": _Field(_is_joined, f"one of {', '.join(sorted(JOINED))}", optional=True),
+        "sizes": _Field(lambda value: isinstance(value, bytes), "binary data", optional=True),
     },
 }
 

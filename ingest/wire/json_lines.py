@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from ..turn import NO_PAUSE, Turn
 from .event import MAX_MESSAGE_BYTES
 
 MAX_VALUE_LINES = 300_000  # of one value; an event of 1 MiB with each of its numbers on a line has fewer
@@ -57,7 +58,7 @@ def split_lines(lines: Iterable[_Line], decode: Callable[[bytes], Decoded]) -> I
     held: _HeldLines | None = None
     damage: list[Exception] = []
     for number, line in _until_damage(lines, damage):
-        if held is None and line is not None and not _is_blank(line):
+        if held is None and line is not None and not is_blank(line):
             goes_on = _may_go_on(line)
             if not (goes_on and _opens(line)):
                 found = decode(line.rstrip(b"\r\n"))
@@ -108,7 +109,7 @@ class _HeldLines:
         self.length += len(line)
         if depth <= 0 or self.length > MAX_MESSAGE_BYTES or index >= MAX_VALUE_LINES:
             return True
-        if _is_blank(line):
+        if is_blank(line):
             return False
         previous, self.filled = self.filled, index
         if index and _may_be_event(line, self.indent):
@@ -132,7 +133,7 @@ class _HeldLines:
         """Yield the values of the lines, of which no more will come."""
         ends, start = self._ends(), 0
         while start < len(self.lines):
-            if _is_blank(self.lines[start]):
+            if is_blank(self.lines[start]):
                 start += 1
                 continue
             end = ends.get(start, start if not _opens(self.lines[start]) else None)
@@ -168,6 +169,38 @@ def lines_of(text: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
         yield found.start(), found[0]
 
 
+@dataclass(slots=True)
+class _Undecoded:
+    fault: Any = "not decoded"
+
+
+def value_ends(text: bytes, most_lines: int, turn: Turn = NO_PAUSE) -> Iterator[int]:
+    """Yield where each value in the first `most_lines` lines of a text ends, with its line and blank lines after it.
+
+    None is decoded. A value that may go on after those lines is left out.
+    """
+    end, found = len(text), False
+
+    def first_lines() -> Iterator[tuple[int, bytes]]:
+        nonlocal end
+        for count, (place, line) in enumerate(turn.between(lines_of(text))):
+            if count == most_lines:
+                end = place
+                return
+            yield place, line
+
+    undecoded = _Undecoded()
+    for start, _, _ in split_lines(first_lines(), lambda _: undecoded):
+        if end < len(text):
+            end = start
+            break
+        if found:
+            yield start
+        found = True
+    if found:
+        yield end
+
+
 def depth_change(line: bytes) -> int:
     """Return by how many objects and lists the end of a line of JSON is nested deeper than its start.
 
@@ -187,7 +220,8 @@ def starts_list(line: bytes) -> bool:
     return _LIST_START.match(line.lstrip(_MARK_AND_BLANKS)) is not None
 
 
-def _is_blank(line: bytes) -> bool:
+def is_blank(line: bytes) -> bool:
+    """Return whether a line holds nothing but blanks, and a byte order mark perhaps."""
     rest = line.strip()
     return not rest or (rest[:1] == _MARK[:1] and _BLANK.fullmatch(line) is not None)
 

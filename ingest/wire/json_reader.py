@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import bson
@@ -16,10 +17,10 @@ from bson.errors import BSONError
 from ..turn import NO_PAUSE, Turn
 from .batch import ReceivedBatch
 from .event import MAX_DEPTH, MAX_DOCUMENTS, MAX_MESSAGE_BYTES, Fault, complete, describe_value, fault_of
-from .json_lines import lines_of, split_lines
+from .json_lines import lines_of, split_lines, value_ends
 from .json_value import loads
 from .reader_failure import refuse_and_log
-from .refusal import RefusedValueError, TooManyDocumentsError
+from .refusal import CUT, Refusal, RefusedValueError, TooManyDocumentsError, joined_values
 from .text_encoding import describe_binary, is_binary, packing_of, to_utf_8
 from .time_text import parse_time
 
@@ -70,16 +71,35 @@ def read_message(message: bytes, batch: ReceivedBatch, now_ms: int, turn: Turn =
 
 
 def _refuse_all(text: bytes, error: TooManyDocumentsError, batch: ReceivedBatch, turn: Turn) -> None:
-    """Refuse all lines of a message, in pieces that quarantine keeps and that have no more lines than allowed."""
+    """Refuse all values of a message, in pieces that quarantine keeps and that have no more values than allowed.
+
+    What follows the first `MAX_LINES` lines is not told apart: it counts by lines, and is kept as text that was cut.
+    """
     code, why = error.args
-    index = start = 0
-    while start < len(text):
-        limit = start + _REFUSED_BYTES
-        end = max(text.rfind(b"\n", start, limit), text.rfind(b"\r", start, limit)) + 1 or limit
-        lines = sum(1 for line in text[start:end].splitlines() if line.strip())
-        if lines:
-            batch.refuse(code, why, text[start:end], index, lines)
-        index, start = index + lines, end
+    index = begin = 0
+    ends: list[int] = []  # of the values in a piece
+
+    def refuse() -> None:
+        nonlocal index, begin
+        raw = text[begin : ends[-1]]
+        sizes = [end - start - 1 for start, end in pairwise((begin, *ends))]
+        batch.add_refusal(replace(Refusal(code, why, raw, index), **joined_values(raw, sizes)))
+        index, begin = index + len(ends), ends[-1]
+        ends.clear()
+        turn()
+
+    for end in value_ends(text, MAX_LINES, turn):
+        if ends and end - begin > _REFUSED_BYTES:
+            refuse()
+        ends.append(end)
+    if ends:
+        refuse()
+    while begin < len(text):
+        limit = begin + _REFUSED_BYTES
+        end = max(text.rfind(b"\n", begin, limit), text.rfind(b"\r", begin, limit)) + 1 or limit
+        if lines := sum(1 for line in text[begin:end].splitlines() if line.strip()):
+            batch.add_refusal(Refusal(code, why, text[begin:end], index, lines, joined=CUT))
+        index, begin = index + lines, end
         turn()
 
 

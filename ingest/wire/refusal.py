@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .bson_element import is_framed
+from .bson_element import is_framed, split
+from .json_lines import is_blank
 
 MAX_RAW_BYTES = 2**20  # of longer input only the first bytes and a hash are kept
 KEPT_BYTES = 4096  # number of those first bytes
 TOO_MANY_DOCUMENTS = "too_many_documents"
 MAX_INDEXES = 5_000  # listed of a joined refusal: requests of our own client have no more events
 SINGLE_COUNT = 20  # so many refusals of one message with the same code are kept one by one
+
+# How the pieces of a joined refusal are told apart, so that none is ever read with a part of another one.
+DOCUMENTS = "documents"  # BSON, one after the other: each begins with its length
+LINES = "lines"  # one on each line that is not blank
+SIZES = "sizes"  # by their sizes in bytes; one byte follows each of them, which ends a line
+CUT = "cut"  # not at all: a stretch of text that begins or ends anywhere
+JOINED = frozenset({DOCUMENTS, LINES, SIZES, CUT})
 
 
 class RefusedValueError(ValueError):
@@ -41,11 +49,13 @@ class Refusal:
     index: int = 0  # of the (first) document in its message
     count: int = 1  # of documents
     indexes: tuple[int, ...] = ()  # of all documents, if there are several and at most `MAX_INDEXES`
+    joined: str = ""  # one of `JOINED` if there are several, or if it is not known how many
+    sizes: tuple[int, ...] = ()  # of the pieces in bytes, if they are joined by `SIZES`
 
     def to_document(self, source: str, time: Any) -> dict[str, Any]:
         """Return the quarantine document, without `_id`. Of raw input above 1 MiB it has a hash and the first bytes.
 
-        It has a `count` if it stands for several documents.
+        It has a `count` if it stands for several documents, and the fields of `joining`.
         """
         document: dict[str, Any] = {
             "code": self.code,
@@ -55,7 +65,7 @@ class Refusal:
             "bytes": len(self.raw),
         } | self._count()
         if len(self.raw) <= MAX_RAW_BYTES:
-            return document | {"raw": self.raw}
+            return document | {"raw": self.raw} | self.joining()
         return document | {"sha256": hashlib.sha256(self.raw).hexdigest(), "raw_start": self.raw[:KEPT_BYTES]}
 
     def to_wire(self) -> dict[str, Any]:
@@ -63,8 +73,23 @@ class Refusal:
         indexes = {"indexes": list(self.indexes)} if self.indexes else {}
         return {"index": self.index, "code": self.code, "message": self.message} | self._count() | indexes
 
+    def joining(self) -> dict[str, Any]:
+        """Return the fields by which `pieces_of` tells the pieces apart; none of a single document."""
+        sizes = {"sizes": packed(self.sizes)} if self.joined == SIZES else {}
+        return ({"joined": self.joined} if self.joined else {}) | sizes
+
     def _count(self) -> dict[str, Any]:
         return {"count": self.count} if self.count > 1 else {}
+
+
+def packed(sizes: Iterable[int]) -> bytes:
+    """Return sizes up to `MAX_RAW_BYTES` in few bytes: one for each below 128, as UTF-8 has it for characters."""
+    return "".join(map(chr, sizes)).encode("utf-8", "surrogatepass")
+
+
+def unpacked(sizes: bytes) -> tuple[int, ...]:
+    """Return the sizes that `packed` wrote. Raise `ValueError` for other bytes."""
+    return tuple(map(ord, sizes.decode("utf-8", "surrogatepass")))
 
 
 def document_count(refusals: Iterable[Refusal]) -> int:
@@ -72,34 +97,108 @@ def document_count(refusals: Iterable[Refusal]) -> int:
     return sum(refusal.count for refusal in refusals)
 
 
+def stands_for_several(entry: Mapping[str, Any]) -> bool:
+    """Return whether a quarantine document, or another with its fields, is or may be of several documents."""
+    return int(entry.get("count", 1)) > 1 or "joined" in entry
+
+
+def pieces_of(entry: Mapping[str, Any]) -> list[bytes] | None:
+    """Return each of the refused documents of a quarantine document, byte by byte as it was refused.
+
+    None if they cannot be told apart for certain: of a stretch of text that was cut, of entries made before they kept
+    how they are joined, and of those that are longer than what is kept.
+    """
+    raw, count = entry.get("raw"), entry.get("count", 1)
+    if raw is None:
+        return None
+    if not stands_for_several(entry):
+        return [raw]
+    found = _told_apart(bytes(raw), entry.get("joined"), entry.get("sizes", b""))
+    return found if found is not None and len(found) == count else None
+
+
+def _told_apart(raw: bytes, joined: Any, sizes: bytes) -> list[bytes] | None:
+    if joined == DOCUMENTS:
+        documents, end = split(raw)
+        return documents if end == len(raw) else None
+    if joined == LINES:
+        return _filled_lines(raw)
+    if joined != SIZES:
+        return None
+    found, start = [], 0
+    try:
+        for size in unpacked(sizes):
+            found.append(raw[start : start + size])
+            start += size + 1
+    except ValueError:
+        return None
+    return found if start - 1 <= len(raw) <= start else None
+
+
+def joined_values(raw: bytes, sizes: Sequence[int]) -> dict[str, Any]:
+    """Return the fields of a `Refusal` for text of whole values, each of which but the last ends with a line.
+
+    `sizes` are theirs in bytes, without that end. Values that have a line each need none.
+    """
+    if len(sizes) == 1:
+        return {}
+    if len(_filled_lines(raw)) == len(sizes):
+        return {"count": len(sizes), "joined": LINES}
+    return {"count": len(sizes), "joined": SIZES, "sizes": tuple(sizes)}
+
+
+def _filled_lines(raw: bytes) -> list[bytes]:
+    return [line for line in raw.splitlines() if not is_blank(line)]
+
+
 def gathered(refusals: Iterable[Refusal]) -> list[Refusal]:
     """Return the refusals of one message, in which those after the first `SINGLE_COUNT` of a code are joined.
 
     So they take little more space than the message, whatever it holds. All bytes are kept: a joined refusal has at most
-    `MAX_RAW_BYTES`, and there is another one for what is left. Ordered by `index`.
+    `MAX_RAW_BYTES`, and there is another one for what is left. Each piece can be had again by `pieces_of`. Ordered by
+    `index`.
     """
     found: list[Refusal] = []
-    seen: Counter[tuple[str, bool]] = Counter()
-    runs: dict[tuple[str, bool], list[Refusal]] = {}
-    sizes: Counter[tuple[str, bool]] = Counter()
+    seen: Counter[str] = Counter()
+    runs: dict[tuple[str, str], list[Refusal]] = {}
+    sizes: Counter[tuple[str, str]] = Counter()
     for each in refusals:
-        key = each.code, is_framed(each.raw)
-        seen[key] += 1
+        key = each.code, each.joined or _way_to_join(each)
+        seen[each.code] += 1
         size = len(each.raw) + 1
-        if seen[key] <= SINGLE_COUNT or size > MAX_RAW_BYTES:
+        if seen[each.code] <= SINGLE_COUNT or size > MAX_RAW_BYTES:
             found.append(each)
             continue
         if sizes[key] + size > MAX_RAW_BYTES:
-            found.append(_joined(runs.pop(key)))
+            found.append(_joined(runs.pop(key), key[1]))
             sizes[key] = 0
         runs.setdefault(key, []).append(each)
         sizes[key] += size
-    found += map(_joined, runs.values())
+    found += [_joined(run, how) for (_, how), run in runs.items()]
     return sorted(found, key=lambda refusal: refusal.index)
 
 
-def _joined(run: Sequence[Refusal]) -> Refusal:
-    between = b"" if is_framed(run[0].raw) else b"\n"
+def _way_to_join(refusal: Refusal) -> str:
+    """Return how a refusal that is not joined yet can be told from others when it is."""
+    if refusal.count > 1:
+        return CUT
+    if is_framed(refusal.raw):
+        return DOCUMENTS
+    line = refusal.raw
+    return SIZES if b"\n" in line or b"\r" in line or is_blank(line) else LINES
+
+
+def _joined(run: Sequence[Refusal], how: str) -> Refusal:
+    if len(run) == 1:
+        return run[0]
+    sizes: list[int] = []
+    raws = [each.raw for each in run]
+    if how == SIZES:
+        for place, each in enumerate(run):
+            own = each.sizes or (len(each.raw),)
+            sizes += own
+            raws[place] = each.raw[: sum(own) + len(own) - 1]
     count = document_count(run)
     indexes = tuple(each.index for each in run) if 1 < count == len(run) <= MAX_INDEXES else ()
-    return replace(run[0], raw=between.join(each.raw for each in run), count=count, indexes=indexes)
+    raw = (b"" if how == DOCUMENTS else b"\n").join(raws)
+    return replace(run[0], raw=raw, count=count, indexes=indexes, joined=how, sizes=tuple(sizes))

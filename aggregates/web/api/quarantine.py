@@ -28,6 +28,7 @@ from ingest.exceptions import BusyError, DeliveryError
 from ingest.load import quarantine_input
 from ingest.store import quarantine
 from ingest.store.quarantine import KeyFormatError, Selection
+from ingest.wire.refusal import unpacked
 
 _FILTER = [
     openapi.text("code", "Only input refused for this reason, such as bad_json."),
@@ -47,6 +48,9 @@ class EntrySerializer(serializers.Serializer[None]):
     time = serializers.DateTimeField()
     bytes = serializers.IntegerField(help_text="Length of the input.")
     count = serializers.IntegerField(help_text="Number of refused documents that it stands for.")
+    joined = serializers.CharField(
+        help_text="How these are told apart: documents, lines, sizes, or cut, which is not at all.", required=False
+    )
     raw = serializers.CharField(help_text="The input as base64; absent in lists if it is long.", required=False)
     sha256 = serializers.CharField(help_text="Of input that is too long to be kept.", required=False)
     raw_start = serializers.CharField(help_text="The start of such input, as base64.", required=False)
@@ -64,6 +68,11 @@ class WholeEntrySerializer(EntrySerializer):
     """A quarantine entry, and the document that a replay would send."""
 
     document = DocumentField()
+    sizes = serializers.ListField(
+        child=serializers.IntegerField(),
+        help_text="Of those joined by sizes, in bytes; each is followed by one byte that ends its line.",
+        required=False,
+    )
 
 
 class EntriesSerializer(serializers.Serializer[None]):
@@ -165,7 +174,8 @@ class QuarantineEntryView(ApiView):
             raise _unknown(key)
         mended = quarantine_input.mended_of(entry)
         text = "" if mended is None else quarantine_input.as_text(mended)
-        return Response({**_entry_document(entry), "document": json.loads(text) if text else None})
+        sizes = {"sizes": unpacked(entry["sizes"])} if "sizes" in entry else {}
+        return Response({**_entry_document(entry), **sizes, "document": json.loads(text) if text else None})
 
     @openapi.describe({204: None}, 400, 404, 503)
     def delete(self, request: Request, key: str) -> Response:
@@ -275,7 +285,7 @@ def _original(key: str) -> dict[str, Any] | None:
 
 
 def _entry_document(entry: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: value for name, value in entry.items() if name not in ("_id", "mended")}
+    shown = {name: value for name, value in entry.items() if name not in ("_id", "mended", "sizes")}
     return {
         "key": quarantine.key_text(entry["_id"]),
         "replayed": None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import bson
@@ -15,7 +15,7 @@ from ingest.load.quarantine_input import MendError, decoded, documents_of, text_
 from ingest.load.quarantine_replay import ReplayedEntry, keep_mended, replay_all
 from ingest.store.quarantine import Count, counts
 from ingest.turn import Turn
-from ingest.wire.refusal import SINGLE_COUNT
+from ingest.wire.refusal import CUT, DOCUMENTS, LINES, SINGLE_COUNT, SIZES, packed
 from tests.support.ingest.running import RunningIngester, events, sums, types
 from tests.support.waiting import eventually
 
@@ -28,8 +28,9 @@ def client(ingester: RunningIngester) -> Iterator[AcknowledgedClient]:
         yield opened
 
 
-def entry(raw: bytes, count: int, index: int = 0) -> dict[str, Any]:
-    return {"_id": KEY | {"i": index}, "code": "x", "source": "json", "bytes": len(raw), "raw": raw, "count": count}
+def entry(raw: bytes, count: int, index: int = 0, joined: str = LINES, sizes: Sequence[int] = ()) -> dict[str, Any]:
+    found = {"_id": KEY | {"i": index}, "code": "x", "source": "json", "bytes": len(raw), "raw": raw, "count": count}
+    return found if count == 1 else found | {"joined": joined} | ({"sizes": packed(sizes)} if sizes else {})
 
 
 def replay(database: Database[Any], client: AcknowledgedClient, given: dict[str, Any], **how: Any) -> ReplayedEntry:
@@ -39,18 +40,23 @@ def replay(database: Database[Any], client: AcknowledgedClient, given: dict[str,
 
 
 @pytest.mark.parametrize(
-    "raw",
+    "given",
     [
-        b'{"type":"a"}\n{\n"type":\n"b"\n}\n{"type":"c","id":"own"}',
-        bson.encode({"type": "a"}) + bson.encode({"type": "b"}) + bson.encode({"type": "c", "id": "own"}),
+        entry(b'{"type":"a"}\n{\n"type":\n"b"\n}\n{"type":"c","id":"own"}', 3, joined=SIZES, sizes=(12, 15, 23)),
+        entry(b'{"type":"a"}\n{"type":"b"}\n{"type":"c","id":"own"}', 3),
+        entry(
+            bson.encode({"type": "a"}) + bson.encode({"type": "b"}) + bson.encode({"type": "c", "id": "own"}),
+            3,
+            joined=DOCUMENTS,
+        ),
     ],
-    ids=["json", "bson"],
+    ids=["json", "lines", "bson"],
 )
 def test_each_document_of_an_entry_is_read_by_itself_and_stored_once(
-    database: Database[Any], client: AcknowledgedClient, raw: bytes
+    database: Database[Any], client: AcknowledgedClient, given: dict[str, Any]
 ) -> None:
     for _ in range(2):
-        assert replay(database, client, entry(raw, 3)) == ReplayedEntry(KEY, True, "accepted", 3, 0)
+        assert replay(database, client, given) == ReplayedEntry(KEY, True, "accepted", 3, 0)
     client.event("end", {})
     eventually(lambda: "end" in types(database))
     assert [(event["type"], event["id"]) for event in events(database)[:-1]] == [
@@ -84,6 +90,24 @@ def test_an_entry_of_several_documents_cannot_be_mended_in_place(
     assert (found.accepted, found.refused_count) == (False, 1)
     assert "download them" in found.message
     with pytest.raises(MendError, match="stands for 2 documents"):
+        keep_mended(database, KEY, {"type": "a"})
+
+
+@pytest.mark.parametrize(
+    ("count", "fields"),
+    [(2, {"joined": CUT}), (1, {"joined": CUT}), (2, {}), (3, {"joined": LINES})],
+    ids=["cut", "one line that was cut", "of an earlier version", "of another number"],
+)
+def test_an_entry_that_cannot_be_told_apart_is_not_replayed(
+    database: Database[Any], client: AcknowledgedClient, count: int, fields: dict[str, Any]
+) -> None:
+    given = entry(b'{"type":"a"}\n{"type":"b"}' if count > 1 else b'{"type":"a"}', count)
+    given = {key: value for key, value in given.items() if key != "joined"} | fields
+    found = replay(database, client, given)
+    assert (found.accepted, found.accepted_count, found.refused_count) == (False, 0, count)
+    assert "download it" in found.message
+    assert (text_to_mend(given), decoded(given)) == ("", None)
+    with pytest.raises(MendError, match="download them"):
         keep_mended(database, KEY, {"type": "a"})
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import bson
 import pytest
 from django.test import Client
+from django.urls import reverse
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
+from ingest.wire.refusal import packed
 from tests.support.ingest.running import RunningIngester, sums
 from tests.support.waiting import eventually
-from tests.support.web.quarantine import API, START, entry, events, key, post
+from tests.support.web.quarantine import API, START, entry, events, key, page_of, post
 
 
 def test_the_list_is_filtered_and_paged_newest_first(ready: Any, client: Client, database: Database[Any]) -> None:
@@ -76,6 +78,25 @@ def test_an_entry_shows_its_input_and_what_a_replay_would_send(
     assert operator.delete(f"{API}{key(1)}/").status_code == 204
     assert operator.delete(f"{API}{key(1)}/").status_code == 404
     assert database["quarantine"].count_documents({}) == 1
+
+
+def test_an_entry_of_several_documents_says_how_they_are_told_apart(
+    ready: Any, client: Client, admin_client: Client, database: Database[Any]
+) -> None:
+    several = {"count": 2, "joined": "sizes", "sizes": packed((4, 1))}
+    database["quarantine"].insert_many([entry(0, b"[\n1]\n1") | several, entry(1, b"1\n2") | {"joined": "cut"}])
+    listed = client.get(API).json()["documents"]
+    assert [(each["joined"], each["count"], "sizes" in each) for each in listed] == [
+        ("cut", 1, False), ("sizes", 2, False),
+    ]  # fmt: skip
+    found = client.get(f"{API}{key(0)}/").json()
+    assert (found["sizes"], found["document"]) == ([4, 1], None)
+    page = page_of(admin_client.get(reverse("admin:ingest_quarantineentry_change", args=[key(0)])))
+    assert "Replay these" in page
+    page = page_of(admin_client.get(reverse("admin:ingest_quarantineentry_change", args=[key(1)])))
+    assert "cannot be replayed" in page
+    assert 'value="replay"' not in page
+    assert "<textarea" not in page
 
 
 def test_the_input_can_be_downloaded_as_it_was_sent(ready: Any, client: Client, database: Database[Any]) -> None:
