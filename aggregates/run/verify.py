@@ -85,8 +85,8 @@ def verify(run_context: RunContext, definition: Definition) -> Comparison:
 
 
 def _verify(run_context: RunContext, definition: Definition) -> Comparison:
+    position = run_context.position(definition)  # before the input, which only grows: the aggregate goes on meanwhile
     readable = readable_input(run_context, definition)
-    position = run_context.position(definition)
     name = position.name
     if reason := store_mismatch(position, readable) or events_missing(position, readable):
         return _refused(definition, position, reason)

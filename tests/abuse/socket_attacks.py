@@ -20,7 +20,6 @@ from tests.support.mapreduce.peer import HELLO
 
 LARGE_BYTES = 15 * 2**20
 SENDERS = 50
-MINE = "hostile"  # type of the valid events in between
 
 Attack = Callable[[Targets], Iterator[None]]
 
@@ -33,18 +32,6 @@ def tiny_json_lines(targets: Targets) -> Iterator[None]:
 def tiny_bson_documents(targets: Targets) -> Iterator[None]:
     """Push messages of millions of empty documents."""
     return _pushed(targets.bson, lambda: b"\x05\0\0\0\0" * (LARGE_BYTES // 5))
-
-
-def large_messages(targets: Targets) -> Iterator[None]:
-    """Push the largest messages that are read at all, from many senders at once, with small ones in between."""
-    rubbish = os.urandom(LARGE_BYTES)
-    small = bson.encode({"type": MINE, "context": {"project": "x"}})
-    with _context() as context:
-        senders = [_socket(context, zmq.PUSH, (targets.bson, targets.json)[n % 2]) for n in range(SENDERS)]
-        for number in count():
-            with contextlib.suppress(zmq.Again):
-                senders[number % SENDERS].send(rubbish if number % 5 else small, zmq.NOBLOCK)
-            yield
 
 
 def deaf_requests(targets: Targets) -> Iterator[None]:
@@ -218,7 +205,6 @@ def _socket(context: Any, kind: int, address: str) -> Any:
 ATTACKS: dict[str, tuple[Attack, float]] = {  # with the seconds between two steps
     "tiny_json_lines": (tiny_json_lines, 1.0),
     "tiny_bson_documents": (tiny_bson_documents, 3.0),
-    "large_messages": (large_messages, 0.1),
     "deaf_requests": (deaf_requests, 0.5),
     "rubbish": (rubbish, 0.3),
     "malformed_notices": (malformed_notices, 0.1),
