@@ -7,7 +7,7 @@ import shutil
 from setuptools.command.build_py import build_py
 
 SERVER_ONLY = {
-    "zarkov": {"apps", "client_wheel", "log_limit", "loopback", "models", "settings", "time_zone", "turn", "yaml_text"},
+    "zarkov": {"apps", "client_wheel", "log_limit", "loopback", "models", "settings", "time_zone", "yaml_text"},
     "zarkov.transport": {"awake_clock", "kernel_socket", "notice", "server_keys", "socket_drain"},
     "zarkov.wire": {
         "batch",
@@ -15,7 +15,6 @@ SERVER_ONLY = {
         "bson_reader",
         "codec",
         "reader_failure",
-        "json_lines",
         "json_reader",
         "json_value",
         "number_text",

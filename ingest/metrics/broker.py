@@ -24,7 +24,7 @@ from ..transport.kernel_socket import limit_segments
 from ..transport.socket_drain import read_all, receive_some
 from .metric_type import COUNTER
 from .own_metrics import options
-from .wire import BACKENDS, MOST_BYTES, PUBLISHERS
+from .wire import BACKENDS, PUBLISHERS
 from .zibrato import Zibrato
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,6 @@ class Broker:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, self._high_water_count)
         socket.setsockopt(zmq.SNDHWM, self._high_water_count)
-        socket.setsockopt(zmq.MAXMSGSIZE, MOST_BYTES)
         allow_ipv6(socket, self._wanted[key])
         try:
             socket.bind(self._wanted[key])

@@ -36,8 +36,7 @@ from mapreduce.wire.curve import Authenticator, as_server
 _POLL_LIMIT_S = 0.5
 _RECORD_EVERY_S = 1.0
 _LINGER_MS = 500
-_HIGH_WATER = 10_000  # messages per worker; steps are bounded by credits long before
-_REQUEST_HIGH_WATER = 2  # requests and replies that wait per client, which sends one at a time; more are dropped
+_HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
 LARGEST_REQUEST_BYTES = 17 * 2**20  # a job record has at most 16 MiB; ZeroMQ closes the connection above this
 LARGEST_MESSAGE_BYTES = 64 * 2**20  # a part of a worker's message: map output of `spill_bytes`, or a result
 
@@ -107,7 +106,7 @@ class Router:
         for socket in (self._requests, self._workers):
             as_server(socket, self._settings.curve)
             socket.set(zmq.LINGER, _LINGER_MS)
-        self._requests.set_hwm(_REQUEST_HIGH_WATER)
+        self._requests.set_hwm(_HIGH_WATER)
         self._requests.set(zmq.MAXMSGSIZE, LARGEST_REQUEST_BYTES)
         self._workers.set_hwm(_HIGH_WATER)
         self._workers.set(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
