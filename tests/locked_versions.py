@@ -1,8 +1,8 @@
 """Check the locked versions: `python -m tests.locked_versions`, and with `--outdated` list what is behind.
 
-Known-bad versions, as the file `known-bad-versions.txt` names them, fail without a network. pip asks the package index
-what is behind; without a network this is said, and is no failure. Advisories and dates of releases are not looked up:
-no index that every developer reaches has them.
+Known-bad versions, as the file `tests/known-bad-versions.txt` names them, fail without a network. pip asks the package
+index what is behind; without a network this is said, and is no failure. Advisories and dates of releases are not looked
+up: no index that every developer reaches has them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from zarkov_site.config.config import REPOSITORY
 
 LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-node.txt")
-KNOWN_BAD = REPOSITORY / "known-bad-versions.txt"
+KNOWN_BAD = REPOSITORY / "tests" / "known-bad-versions.txt"
 _LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 INDEX_WITHIN_S = 300.0
 

@@ -152,7 +152,7 @@ class EmbedLink(models.Model):
 
 
 class LoginCount(models.Model):
-    """How many wrong passwords somebody has tried in one minute. All web processes share it."""
+    """Count the wrong passwords of one client in one minute, for all web processes together."""
 
     key = models.CharField(primary_key=True, max_length=64)
     count = models.PositiveIntegerField(default=0)

@@ -11,7 +11,7 @@ from .refusal import SINGLE_COUNT, Refusal, gathered
 
 
 class Checkpoint(NamedTuple):
-    """How much a batch held at some time."""
+    """Record the sizes of a batch at some time."""
 
     events: int
     ids: int

@@ -1,4 +1,4 @@
-"""What hostile clients know of a running system: its addresses, and a token that may only send events."""
+"""Tell hostile clients the addresses of a running system, and a token that may only send events."""
 
 from __future__ import annotations
 

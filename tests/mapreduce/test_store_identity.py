@@ -1,4 +1,4 @@
-"""How a worker recognizes the router's MongoDB, and how often it asks."""
+"""Workers recognize the router's MongoDB, and ask for it rarely."""
 
 from __future__ import annotations
 

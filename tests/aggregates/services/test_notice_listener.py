@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import bson
@@ -14,14 +13,6 @@ from aggregates.services.loop_thread import loop_faults
 from aggregates.services.notice_listener import NoticeListener
 from ingest.transport import notice
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def publisher() -> Iterator[zmq.Socket[bytes]]:
-    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.bind("tcp://127.0.0.1:*")
-        yield socket
 
 
 def address_of(socket: zmq.Socket[bytes]) -> str:

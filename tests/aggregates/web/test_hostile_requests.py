@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -229,21 +229,23 @@ def users(closed_site: Any, aggregate: Callable[..., None], monkeypatch: pytest.
     return headers
 
 
+def failed(application: Any, requests: Iterable[HostileRequest], as_user: Mapping[str, str]) -> list[str]:
+    """Return the requests that are answered by 500."""
+    return [str(request) for request in requests if status_of(application, request, as_user) == 500]
+
+
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_hostile_request_is_answered_by_500(
     application: Any, users: Callable[[str], Any], kind: str, user: str
 ) -> None:
-    as_user = users(user)
     requests = random.Random(f"{kind} {user}").sample(list(KINDS[kind]()), USERS[user])
-    failed = [str(request) for request in requests if status_of(application, request, as_user) == 500]
-    assert failed == []
+    assert failed(application, requests, users(user)) == []
 
 
 @pytest.mark.parametrize("user", USERS)
 def test_no_request_that_failed_once_fails_again(application: Any, users: Callable[[str], Any], user: str) -> None:
-    as_user = users(user)
-    assert [str(each) for each in once_failed() if status_of(application, each, as_user) == 500] == []
+    assert failed(application, once_failed(), users(user)) == []
 
 
 def test_rows_of_the_admin_chosen_by_no_key_are_refused(application: Any, users: Callable[[str], Any]) -> None:
@@ -260,9 +262,7 @@ def test_rows_of_the_admin_chosen_by_no_key_are_refused(application: Any, users:
 def test_no_request_of_the_whole_corpus_is_answered_by_500(
     application: Any, users: Callable[[str], Any], kind: str, user: str
 ) -> None:
-    as_user = users(user)
-    failed = [str(request) for request in KINDS[kind]() if status_of(application, request, as_user) == 500]
-    assert failed == []
+    assert failed(application, KINDS[kind](), users(user)) == []
 
 
 def test_the_corpus_has_every_address() -> None:

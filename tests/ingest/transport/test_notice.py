@@ -1,9 +1,8 @@
-"""What a subscriber makes of messages that are no notices."""
+"""Subscribers ignore messages that are no notices."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import bson
 import pytest
@@ -33,14 +32,6 @@ def deep(depth: int) -> bytes:
     for _ in range(depth):
         document = (len(document) + 8).to_bytes(4, "little") + NESTED + document + b"\x00"
     return document
-
-
-@pytest.fixture
-def publisher() -> Iterator[zmq.Socket[bytes]]:
-    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.bind("tcp://127.0.0.1:*")
-        yield socket
 
 
 def test_what_is_no_notice_is_ignored_and_logged_once(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ingest.file_replacement import replace_file
 from ingest.journal.journal import Journal
 from ingest.server.ingester import Ingester
 from ingest.settings import IngestSettings, JournalSettings
@@ -90,9 +91,7 @@ def main() -> None:
         )
     )  # fmt: skip
     ingester.start()
-    ready = Path(addresses)
-    ready.with_suffix(".new").write_text(json.dumps(ingester.addresses))
-    ready.with_suffix(".new").replace(ready)
+    replace_file(Path(addresses), json.dumps(ingester.addresses), durable=False)
     ingester.run()
 
 

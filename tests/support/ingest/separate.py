@@ -13,6 +13,7 @@ from pathlib import Path
 
 import gevent
 
+from ingest.file_replacement import replace_file
 from ingest.server import ingester as server
 from ingest.settings import IngestSettings, JournalSettings
 from tests.support.ingest.running import ANYWHERE
@@ -57,9 +58,7 @@ def main() -> None:
     )
     ingester.start()
     gevent.signal_handler(signal.SIGTERM, ingester.request_stop)
-    ready = Path(addresses)
-    ready.with_suffix(".new").write_text(json.dumps(ingester.addresses))
-    ready.with_suffix(".new").replace(ready)
+    replace_file(Path(addresses), json.dumps(ingester.addresses), durable=False)
     ingester.run()
 
 

@@ -22,7 +22,7 @@ SMALL_RESULT = {"docs_in": 1, "pairs_out": 1, "skipped_count": 0, "skipped_ids":
 
 @dataclasses.dataclass
 class Behaviour:
-    """What a worker does with its steps; by default, it does each in 0.1 s."""
+    """Describe a simulated worker; by default, it does each step in 0.1 s."""
 
     seconds: float = 0.1  # per step
     error: Callable[[], MapReduceError] | None = None  # with which each step ends of which `fails` is true
