@@ -106,9 +106,8 @@ class Router:
         for socket in (self._requests, self._workers):
             as_server(socket, self._settings.curve)
             socket.set(zmq.LINGER, _LINGER_MS)
-        self._requests.set_hwm(_HIGH_WATER)
+            socket.set_hwm(_HIGH_WATER)
         self._requests.set(zmq.MAXMSGSIZE, LARGEST_REQUEST_BYTES)
-        self._workers.set_hwm(_HIGH_WATER)
         self._workers.set(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
         self._workers.set(zmq.ROUTER_HANDOVER, 1)
         self._wake_in.bind("inproc://recorder")
