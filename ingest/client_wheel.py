@@ -7,8 +7,18 @@ import shutil
 from setuptools.command.build_py import build_py
 
 SERVER_ONLY = {
-    "zarkov": {"apps", "client_wheel", "log_limit", "loopback", "models", "settings", "time_zone", "yaml_text"},
-    "zarkov.transport": {"awake_clock", "kernel_socket", "notice", "server_keys", "socket_drain"},
+    "zarkov": {"apps", "client_wheel", "log_limit", "loopback", "models", "settings", "time_zone", "turn", "yaml_text"},
+    "zarkov.transport": {
+        "awake_clock",
+        "connection_hold",
+        "hold_decision",
+        "kernel_call",
+        "kernel_socket",
+        "memory_limit",
+        "notice",
+        "server_keys",
+        "socket_drain",
+    },
     "zarkov.wire": {
         "batch",
         "bson_document",

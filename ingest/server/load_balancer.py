@@ -32,6 +32,7 @@ from ingest.server.push_reader import PUSH_READERS, end_mark
 from ingest.server.relay import SOCKET_PAIRS, Relay
 from ingest.settings import IngestSettings
 from ingest.transport.awake_clock import AwakeClock, wait_while_moving
+from ingest.transport.memory_limit import MemoryLimit
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class LoadBalancer:
         self._start_at = [0.0] * count
         self._clock = AwakeClock(longest_step_s=2 * CHECK_EVERY_S)
         self._relays: list[Relay] = []
+        self._memory_limit = MemoryLimit({})
         self._context: zmq.Context[Any] = zmq.Context()
         receivers = [child_addresses(self._folder, number)["ack_bind_address"] for number in range(count)]
         self._child_health = [ChildHealth(self._context, receiver) for receiver in receivers]
@@ -101,6 +103,9 @@ class LoadBalancer:
     def processes(self) -> list[int]:
         """Return the process ids of the children, 0 for one that is not running."""
         return [child.pid if child is not None and child.poll() is None else 0 for child in self._children]
+
+    def _running(self) -> list[int]:
+        return [process for process in self.processes() if process]
 
     def start(self) -> None:
         """Bind everything and start the children."""
@@ -120,6 +125,9 @@ class LoadBalancer:
             raise
         for relay in self._relays:
             relay.start()
+        front = [relay for relay in self._relays if relay.pair.key != "publish_bind_address"]
+        self._memory_limit = MemoryLimit({relay.address: relay.progress for relay in front}, fed=self._running)
+        self._memory_limit.start()
         self.check_children()
 
     def wait_until_ready(self, stop: StopRequest, within_s: float = START_WITHIN_S) -> None:
@@ -174,6 +182,7 @@ class LoadBalancer:
 
     def close(self) -> None:
         """Stop reading, let the children store what was received, stop them. Can be called twice."""
+        self._memory_limit.stop()
         relays, self._relays = self._relays, []
         pushed = [relay for relay in relays if relay.pair.key in PUSH_READERS]
         self._deliver_everything(pushed)

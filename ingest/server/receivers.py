@@ -23,6 +23,8 @@ from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_a
 from ingest.settings import IngestSettings
 from ingest.transport import kernel_socket, socket_drain
 from ingest.transport.awake_clock import AwakeClock
+from ingest.transport.hold_decision import Progress
+from ingest.transport.memory_limit import MemoryLimit
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
 from ingest.turn import Turn
@@ -61,7 +63,7 @@ class Receivers:
         """Bind all sockets. Raise `BindError` if an address is taken."""
         self._authenticator = Authenticator(self._context, self._settings.curve)
         for key, read in PUSH_READERS.items():
-            self._pushed[key] = SocketReader(self._bound(key, zmq.PULL), partial(self._receive_pushed, read))
+            self._pushed[key] = SocketReader(self._bound(key, zmq.PULL), partial(self._receive_pushed, key, read))
             self._readers.append(self._pushed[key])
         self._acknowledged = SocketReader(self._bound("ack_bind_address", zmq.ROUTER), self._receive_acknowledged)
         self._readers.append(self._acknowledged)
@@ -87,8 +89,17 @@ class Receivers:
         self._writer = writer
         self._call = call
         self.back_pressure = BackPressure(self._readers, self._acknowledged, writer, later)
+        progress = {bound_address(each.socket): each.progress for each in self._pushed.values()}
+        progress[bound_address(self._acknowledged.socket)] = self._acknowledged_progress
+        self._memory_limit = MemoryLimit(progress)
+        self._memory_limit.start()
         for reader in self._readers:
             reader.start(on_failure)
+
+    def _acknowledged_progress(self) -> Progress:
+        """Return how far the reading of requests is; while the journal is full, no large one is worth its memory."""
+        found = self._acknowledged.progress()
+        return found.without_turns() if self._writer.full else found
 
     def publish(self, message: bytes) -> None:
         """Publish a notice to all subscribers; one that is slow misses it."""
@@ -108,6 +119,7 @@ class Receivers:
 
     def drain_sockets(self) -> None:
         """Read what senders have sent, then stop reading; senders keep the rest."""
+        self._memory_limit.stop()
         self.back_pressure.stop()
         for reader in self._readers:
             reader.stop()
@@ -130,9 +142,10 @@ class Receivers:
             self._authenticator.close()
         self._context.term()
 
-    def _receive_pushed(self, read: Reader, socket: zmq.Socket[bytes]) -> int:
+    def _receive_pushed(self, key: str, read: Reader, socket: zmq.Socket[bytes]) -> int:
         messages = drain(socket)
         if messages:
+            self._count_large(self._pushed[key], messages)
             rest = without_mark(messages, self._settings.end_mark)
             if rest is not messages:
                 self._ended.add(socket)
@@ -153,10 +166,15 @@ class Receivers:
             except zmq.Again:
                 return False
             size += sum(map(len, frames))
+            self._count_large(self._acknowledged, frames)
             self._handle_request(frames)
             if size > DRAIN_BYTES or self._acknowledged.paused:
                 break
         return True
+
+    def _count_large(self, reader: SocketReader, messages: Sequence[bytes]) -> None:
+        if reader.count_large(messages):
+            self._memory_limit.large_was_read()
 
     def _handle_request(self, frames: list[bytes]) -> None:
         try:

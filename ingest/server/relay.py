@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import zmq
 from ingest.server.push_reader import PUSH_READERS
 from ingest.server.socket_reader import LARGEST_BYTES, bind, bound_address
 from ingest.settings import ServerKeys
+from ingest.transport import kernel_socket
+from ingest.transport.hold_decision import LARGE_BYTES, Progress, Reading
 from ingest.transport.server_keys import Authenticator
 from ingest.transport.socket_drain import read_all, receive_some
 
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 CHILD_HIGH_WATER_COUNT = 100  # messages on their way to one child
 LINGER_MS = 3_000  # at the end: for answers and notices to leave
 MARK_EVERY_S = 0.02
+STATISTICS_MS = 1_000  # for the proxy to say how much it has passed on
 _CONTROL = "inproc://control"
 
 
@@ -59,7 +63,8 @@ class Relay:
         self.moved = 0  # at the end: it grows while the relay reads or passes on
         self._mark = mark
         self._children_ended = threading.Event()
-        self._children_count = len(children)
+        self._children = children
+        self._passed_bytes = self._large_count = 0
         self._context: zmq.Context[Any] = zmq.Context()
         self._control = self._context.socket(zmq.PAIR)
         self._control.bind(_CONTROL)
@@ -91,6 +96,21 @@ class Relay:
     def ended(self) -> bool:
         """Return whether the thread has ended, which it does by itself only after an error."""
         return not self._thread.is_alive()
+
+    def progress(self) -> Progress:
+        """Return how far the relay is; it reads nothing while no child takes more.
+
+        Any thread may ask, one at a time, until `request_end`. That a large message was passed on shows only in the
+        bytes that were (zmq_proxy_steerable(3)).
+        """
+        if self._thread.is_alive() and self._control.poll(0, zmq.POLLOUT):
+            self._control.send(b"STATISTICS")
+            if self._control.poll(STATISTICS_MS):
+                passed = struct.unpack("=Q", self._control.recv_multipart()[1])[0]
+                self._large_count += passed - self._passed_bytes >= LARGE_BYTES
+                self._passed_bytes = passed
+        takes_more = any(kernel_socket.is_writable(child) for child in self._children)
+        return Progress(Reading.IDLE if takes_more else Reading.PAUSED, self._large_count)
 
     def request_end(self) -> None:
         """Let the thread pass on what is on its way, then send the end mark until `stop`. Return at once."""
@@ -140,7 +160,7 @@ class Relay:
         self.all_delivered.set()
         while not self._children_ended.wait(MARK_EVERY_S):
             with contextlib.suppress(zmq.Again):
-                for _ in range(self._children_count):  # round robin
+                for _ in self._children:  # round robin
                     self._back.send(self._mark, zmq.NOBLOCK)
         self._back.setsockopt(zmq.LINGER, 0)
 

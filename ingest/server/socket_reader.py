@@ -7,7 +7,7 @@ reads without blocking until the socket is empty.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -18,13 +18,15 @@ from gevent.hub import get_hub
 from ingest.exceptions import BindError
 from ingest.settings import ServerKeys
 from ingest.transport.address import allow_ipv6
+from ingest.transport.hold_decision import LARGE_BYTES, Progress, Reading
 from ingest.transport.kernel_socket import limit_segments
+from ingest.transport.memory_limit import limit_buffer
 from ingest.transport.server_keys import as_server
 
 HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ queues per sender while nothing is read
 # A message above 16 MiB is refused, counted and kept as a hash. Above this size ZeroMQ closes the sender's connection
 # without an error, so that memory stays bounded; our own clients refuse to send more than 16 MiB.
-LARGEST_BYTES = 256 * 2**20
+LARGEST_BYTES = 32 * 2**20
 DRAIN_COUNT = 1_000  # messages read in one turn
 DRAIN_BYTES = 2**20
 _LENGTH = struct.Struct("<i").unpack_from
@@ -42,6 +44,7 @@ def bind(
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_COUNT)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_COUNT)
     socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_BYTES)
+    limit_buffer(socket)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     as_server(socket, curve)
@@ -75,6 +78,8 @@ class SocketReader:
         self._greenlet: gevent.Greenlet | None = None
         self._watcher = get_hub().loop.io(socket.getsockopt(zmq.FD), 1)
         self._recheck = Event()
+        self._idle = True  # whether no message waits
+        self._large_count = 0  # messages of `LARGE_BYTES` or more so far
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Start reading. `on_failure` is called with the error that ends reading; nothing is received after it."""
@@ -92,6 +97,17 @@ class SocketReader:
     def paused(self) -> bool:
         return not self._open.is_set()
 
+    def progress(self) -> Progress:
+        """Return how far the reading is. Can be called from any thread."""
+        waiting = Reading.IDLE if self._idle else Reading.BUSY
+        return Progress(Reading.PAUSED if self.paused else waiting, self._large_count)
+
+    def count_large(self, messages: Sequence[bytes]) -> int:
+        """Count those of some received messages that are large, for `progress`, and return how many they are."""
+        count = sum(len(message) >= LARGE_BYTES for message in messages)
+        self._large_count += count
+        return count
+
     def recheck(self) -> None:
         """Check the socket again: sending on it can have consumed the edge that reports a new message."""
         self._recheck.set()
@@ -103,9 +119,11 @@ class SocketReader:
                 if self.paused:
                     self._wait_for_resume()
                 self._recheck.clear()
+                self._idle = False
                 if self.receive(self.socket):
                     gevent.sleep(0)  # let other greenlets run
                 else:
+                    self._idle = True
                     self._recheck.wait()
         finally:
             self._watcher.stop()

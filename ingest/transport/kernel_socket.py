@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 
 SEGMENT_BYTES = 4096
 _DESCRIPTORS = "/dev/fd"
-_ATTACH_FILTER = 26  # SO_ATTACH_FILTER in socket(7)
-_DETACH_FILTER = 27
 _MEMORY_INFORMATION = 55  # SO_MEMINFO in asm-generic/socket.h
 _DROPS = struct.Struct("32xI")  # SK_MEMINFO_DROPS in linux/sock_diag.h
-_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction: return 0 bytes of every packet
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # one instruction: 0 bytes of every packet
 _LAST_RECEIVED_MS = struct.Struct("52xI")  # tcpi_last_data_recv in linux/tcp.h
-_RECEIVED_BYTES = struct.Struct("128xQ")  # tcpi_bytes_received
+RECEIVED_BYTES = struct.Struct("128xQ")  # tcpi_bytes_received of TCP_INFO
+DROP_PACKETS = 26, struct.pack("HL", 1, ctypes.addressof(_DROP_ALL))  # SO_ATTACH_FILTER in socket(7), and its value
+ACCEPT_PACKETS = 27, 0  # SO_DETACH_FILTER
 
 
 def limit_segments(address: str) -> None:
@@ -53,13 +53,12 @@ def refuse_senders(listener: socket.socket) -> None:
 
 def drop_packets(each: socket.socket) -> None:
     """Drop what arrives, until `accept_packets`; TCP repeats it. Raise `OSError` where the system cannot do so."""
-    code = ctypes.create_string_buffer(_DROP_ALL)
-    each.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(code)))
+    each.setsockopt(socket.SOL_SOCKET, *DROP_PACKETS)
 
 
 def accept_packets(each: socket.socket) -> None:
     """Accept packets again. Raise `OSError` if none were dropped."""
-    each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
+    each.setsockopt(socket.SOL_SOCKET, *ACCEPT_PACKETS)
 
 
 def silent_s(connection: socket.socket, default_s: float) -> float:
@@ -70,7 +69,7 @@ def silent_s(connection: socket.socket, default_s: float) -> float:
 
 def received_bytes(connection: socket.socket) -> int | None:
     """Return how many bytes have arrived so far; None where the system does not say so."""
-    return _information(connection, _RECEIVED_BYTES)
+    return _information(connection, RECEIVED_BYTES)
 
 
 def _information(connection: socket.socket, field: struct.Struct) -> int | None:
@@ -101,6 +100,17 @@ def connected(address: str, accepted: bool = True) -> bool:
     return acceptable(address) or any(True for _ in connections(address, accepted))
 
 
+def is_writable(address: str) -> bool:
+    """Return whether a connection that was made to a local address takes more now."""
+    poll = select.poll()
+    for connection in connections(address, accepted=False):
+        poll.register(connection, select.POLLOUT)
+        if poll.poll(0):
+            return True
+        poll.unregister(connection)
+    return False
+
+
 def acceptable(address: str) -> bool:
     """Return whether a sender has connected that ZeroMQ has not accepted yet."""
     poll = select.poll()
@@ -122,14 +132,19 @@ def connections(address: str, accepted: bool) -> Iterator[socket.socket]:
     return (each for each in _sockets(address, name_of) if not _is_listening(each))
 
 
+def descriptors() -> list[int]:
+    """Return the descriptors of this process."""
+    return list(map(int, os.listdir(_DESCRIPTORS)))  # noqa: PTH208 - numbers are wanted
+
+
 def _is_listening(each: socket.socket) -> bool:
     return bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _sockets(address: str, name_of: Callable[[socket.socket], object]) -> Iterator[socket.socket]:
     """Yield duplicates of the sockets whose name is a ZeroMQ address, each open until the next is asked for."""
-    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - numbers are wanted
-        if (found := _duplicate(int(name))) is None:
+    for descriptor in descriptors():
+        if (found := _duplicate(descriptor)) is None:
             continue
         with found:
             try:

@@ -37,8 +37,11 @@ _POLL_LIMIT_S = 0.5
 _RECORD_EVERY_S = 1.0
 _LINGER_MS = 500
 _HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
-LARGEST_REQUEST_BYTES = 17 * 2**20  # a job record has at most 16 MiB; ZeroMQ closes the connection above this
-LARGEST_MESSAGE_BYTES = 64 * 2**20  # a part of a worker's message: map output of `spill_bytes`, or a result
+_REQUEST_BUFFER_BYTES = 256 * 2**10  # what the kernel holds of a client's requests
+LARGE_BYTES = 64 * 2**10
+LARGEST_BYTES = (
+    17 * 2**20
+)  # of a part of a message; a job record has at most 16 MiB. ZeroMQ closes the connection above
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +99,8 @@ class Router:
         self._store_identity: dict[str, str] | None = None  # None = not known yet
         self._asks_identity = False  # True while it is being read
         self._closed = False
+        self.large_count = 0  # messages of `LARGE_BYTES` or more that were read so far; any thread may ask
+        self.waits = False  # whether no message waits to be read; any thread may ask
 
     def start(self) -> dict[str, str]:
         """Bind, start loading unfinished jobs, and return the actual addresses by dotted setting name.
@@ -107,8 +112,8 @@ class Router:
             as_server(socket, self._settings.curve)
             socket.set(zmq.LINGER, _LINGER_MS)
             socket.set_hwm(_HIGH_WATER)
-        self._requests.set(zmq.MAXMSGSIZE, LARGEST_REQUEST_BYTES)
-        self._workers.set(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
+            socket.set(zmq.MAXMSGSIZE, LARGEST_BYTES)
+        self._requests.set(zmq.RCVBUF, _REQUEST_BUFFER_BYTES)
         self._workers.set(zmq.ROUTER_HANDOVER, 1)
         self._wake_in.bind("inproc://recorder")
         self._addresses = {
@@ -129,7 +134,9 @@ class Router:
         while not stop.is_set() and not self.handler.terminated:
             now = time.monotonic()
             wait = min(_POLL_LIMIT_S, self.scheduler.next_check_s(now), self.handler.next_check_s(now))
+            self.waits = True
             poller.poll(math.ceil(wait * 1000))
+            self.waits = False
             # Take the time before reading messages, so that a worker does not count as silent while they are read.
             now = time.monotonic()
             self._receive()
@@ -177,6 +184,7 @@ class Router:
                     frames = socket.recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
                     break
+                self.large_count += sum(map(len, frames)) >= LARGE_BYTES
                 handle(frames)
 
     def _request(self, frames: list[bytes]) -> None:

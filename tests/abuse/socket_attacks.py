@@ -19,6 +19,7 @@ from tests.abuse.targets import Targets
 from tests.support.mapreduce.peer import HELLO
 
 LARGE_BYTES = 15 * 2**20
+MEASUREMENT_BYTES = 4 * 2**20 - 10
 SENDERS = 50
 
 Attack = Callable[[Targets], Iterator[None]]
@@ -32,6 +33,32 @@ def tiny_json_lines(targets: Targets) -> Iterator[None]:
 def tiny_bson_documents(targets: Targets) -> Iterator[None]:
     """Push messages of millions of empty documents."""
     return _pushed(targets.bson, lambda: b"\x05\0\0\0\0" * (LARGE_BYTES // 5))
+
+
+def large_messages(targets: Targets) -> Iterator[None]:
+    """Push the largest messages that are read at all, from many senders at once, with small ones in between."""
+    small = bson.encode({"type": "hostile", "context": {"project": "x"}})
+    return _large(zmq.PUSH, [targets.bson, targets.json], [os.urandom(LARGE_BYTES)] * 4 + [small])
+
+
+def large_requests(targets: Targets) -> Iterator[None]:
+    """Send the router the largest requests and reports of workers that it reads, from many senders at once."""
+    return _large(zmq.DEALER, [targets.requests, targets.workers], [os.urandom(LARGE_BYTES)])
+
+
+def large_measurements(targets: Targets) -> Iterator[None]:
+    """Publish the largest messages that the broker reads, from many publishers at once."""
+    return _large(zmq.PUB, [targets.publishers], [b"Batch" + os.urandom(MEASUREMENT_BYTES)])
+
+
+def _large(kind: int, addresses: list[str], messages: list[bytes]) -> Iterator[None]:
+    with _context() as context:
+        senders = [_socket(context, kind, addresses[number % len(addresses)]) for number in range(SENDERS)]
+        for number in count():
+            parts = [b""] * (kind == zmq.DEALER) + [messages[number % len(messages)]]
+            with contextlib.suppress(zmq.Again):
+                senders[number % SENDERS].send_multipart(parts, zmq.NOBLOCK)
+            yield
 
 
 def deaf_requests(targets: Targets) -> Iterator[None]:
@@ -205,6 +232,9 @@ def _socket(context: Any, kind: int, address: str) -> Any:
 ATTACKS: dict[str, tuple[Attack, float]] = {  # with the seconds between two steps
     "tiny_json_lines": (tiny_json_lines, 1.0),
     "tiny_bson_documents": (tiny_bson_documents, 3.0),
+    "large_messages": (large_messages, 0.1),
+    "large_requests": (large_requests, 0.1),
+    "large_measurements": (large_measurements, 0.1),
     "deaf_requests": (deaf_requests, 0.5),
     "rubbish": (rubbish, 0.3),
     "malformed_notices": (malformed_notices, 0.1),

@@ -168,3 +168,9 @@ def running(
                 system.process.wait(10)
             for process in alive(left):
                 process.kill()
+
+
+def peak_bytes(process_id: int) -> int:
+    """Return the most resident memory that a process has had so far. Raise `OSError` if it has ended."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -9,8 +10,11 @@ from django.conf import settings
 from aggregates.task_modules import task_modules
 from ingest.log_limit import LogLimit
 from ingest.management.command import ZarkovCommand
+from ingest.transport.hold_decision import Progress, Reading
+from ingest.transport.memory_limit import MIB, MemoryLimit
 from mapreduce.router.router import Router
 
+WORKER_ROOM_BYTES = 256 * MIB  # many may report results at once; a worker that is held seems slow
 LOG_EVERY_S = 60.0  # for each kind of line that anybody who connects can cause
 
 
@@ -28,7 +32,18 @@ class Command(ZarkovCommand):
         try:
             addresses = router.start()
             folder.record_addresses(addresses)
-            router.run(self.stop)
+            progress = partial(_progress, router)
+            memory_limits = [
+                MemoryLimit({addresses["zmr.req_bind"]: progress}),
+                MemoryLimit({addresses["zmr.worker_bind"]: progress}, room_bytes=WORKER_ROOM_BYTES),
+            ]
+            for each in memory_limits:
+                each.start()
+            try:
+                router.run(self.stop)
+            finally:
+                for each in memory_limits:
+                    each.stop()
         finally:
             router.stop()
             folder.remove_addresses(addresses)
@@ -36,3 +51,7 @@ class Command(ZarkovCommand):
     def _report(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
+
+
+def _progress(router: Router) -> Progress:
+    return Progress(Reading.IDLE if router.waits else Reading.BUSY, router.large_count)

@@ -30,14 +30,17 @@ from ingest.server.relay import SOCKET_PAIRS, Relay
 from ingest.settings import IngestSettings, JournalSettings
 from ingest.transport.notice import Subscription
 from ingest.wire.ack_request import read_request
+from tests.support.ingest.hostile import SMALL_COUNT, HostileSenders, arrived
 from tests.support.ingest.load import Load, journalled, prove
 from tests.support.ingest.running import ANYWHERE, RunningIngester
 from tests.support.ports import reserved_addresses
+from tests.support.system import peak_bytes
 from tests.support.waiting import WITHIN_S, eventually
 
 pytestmark = pytest.mark.early
 
 MANY = 10_000  # pushed events that the kernel can hold for a load balancer that does not read
+LIMIT_BYTES = 400_000_000  # of memory of each process, while 20 senders send 600 MB
 RECEIVERS = ("BSON", "JSON", "ACK", "PUBLISH")
 
 
@@ -136,6 +139,17 @@ class SteadySender(threading.Thread):
 def writers(database: Database[Any]) -> set[str]:
     """Return the journals with committed blocks."""
     return {verdict["_id"]["j"] for verdict in database["ingest.verdict"].find()}
+
+
+def test_large_messages_of_many_senders_take_little_memory_and_none_is_lost(
+    balanced: Balanced, database: Database[Any]
+) -> None:
+    processes = [balanced.process.pid, *(child.pid for child in balanced.children())]
+    addresses = [(kind, balanced.addresses[f"{kind}_bind_address"]) for kind in ("bson", "json")] * 10
+    with HostileSenders(addresses, rounds=2):
+        wanted = (2 * len(addresses) * SMALL_COUNT, 2 * len(addresses))
+        eventually(lambda: arrived(database) == wanted, what=f"{wanted}, now {arrived(database)}")
+    assert max(map(peak_bytes, processes)) < LIMIT_BYTES
 
 
 def test_all_receivers_and_notices_work_through_one_load_balancer_and_stopping_loses_nothing(
