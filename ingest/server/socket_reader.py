@@ -26,7 +26,7 @@ from ingest.transport.server_keys import as_server
 HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ queues per sender while nothing is read
 # A message above 16 MiB is refused, counted and kept as a hash. Above this size ZeroMQ closes the sender's connection
 # without an error, so that memory stays bounded; our own clients refuse to send more than 16 MiB.
-LARGEST_BYTES = 32 * 2**20
+LARGEST_BYTES = 80 * 2**20
 DRAIN_COUNT = 1_000  # messages read in one turn
 DRAIN_BYTES = 2**20
 _LENGTH = struct.Struct("<i").unpack_from

@@ -16,7 +16,7 @@ from ingest.transport.connection_hold import Connection, Window
 LIGHT_BYTES = 64 * 2**10  # who sends less than this from one look to the next is not held at first
 HANDSHAKE_BYTES = 1_024  # a connection that has sent no more is still being made
 LARGE_BYTES = LIGHT_BYTES  # a message of this size or more ends a turn
-TURN_BYTES = 32 * 2**20  # a turn ends after so much: the largest message that arrives
+TURN_BYTES = 80 * 2**20  # a turn ends after so much: the largest message that arrives (`ingest.server.socket_reader`)
 TURN_BYTES_PER_S = 64 * 2**20  # what a sender that is slowed again would leave of its next message is little then
 SILENT_S = 1.0  # a turn ends once its sender has sent little for so long
 LITTLE_BYTES = 4_096  # from one look to the next

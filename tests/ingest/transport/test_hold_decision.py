@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ingest.server.socket_reader import LARGEST_BYTES
 from ingest.transport.connection_hold import Connection, Window
 from ingest.transport.hold_decision import (
     LIGHT_BYTES,
@@ -12,6 +13,7 @@ from ingest.transport.hold_decision import (
     SILENT_S,
     STARVED_S,
     STRICT_BYTES,
+    TURN_BYTES,
     TURN_BYTES_PER_S,
     HoldDecision,
     Progress,
@@ -175,3 +177,7 @@ def test_those_that_are_not_read_for_long_are_shut_with_a_moment_now_and_then() 
     assert looks.look(SHUT_BYTES, {}, a=Reading.PAUSED) == {}, "TCP may take long to repeat what was dropped"
     assert looks.look(SHUT_BYTES, {1: 1_000}, a=Reading.PAUSED) == {1: Window.SHUT}
     assert looks.look(SHUT_BYTES, {}) == {1: Window.NARROW}, "it is read again"
+
+
+def test_a_turn_is_long_enough_for_the_largest_message() -> None:
+    assert TURN_BYTES == LARGEST_BYTES
