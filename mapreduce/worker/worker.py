@@ -27,6 +27,7 @@ from mapreduce.wire import message
 from mapreduce.wire.curve import Authenticator, as_client, as_server
 from mapreduce.worker.executor import ExecutorConfig
 from mapreduce.worker.executor_process import ExecutorFactory, ExecutorProcess
+from mapreduce.worker.fetch import AHEAD, PIECE_BYTES
 from mapreduce.worker.locked_folder import LockedFolder
 from mapreduce.worker.map_output_store import MapOutputStore
 
@@ -35,6 +36,7 @@ UNKNOWN_RETRY_S = 0.25  # pause before the next attempt to find a router that ha
 ABORT_GRACE_S = 2.0  # an executor that goes on with an aborted step for this long is killed
 RESTART_PAUSE_S = 1.0  # pause after an executor has failed to start or ended before it was ready
 _HIGH_WATER = 10_000
+_REQUEST_BYTES = 64 * 2**10  # of another worker, for map output
 _LAST_WORDS_MS = 50
 _LINGER_MS = 500
 
@@ -57,7 +59,7 @@ class Worker:
         self._router: Any = None
         self._authenticator = Authenticator(self._context, settings.curve)
         self._data = self._context.socket(zmq.ROUTER)
-        self._data_uri = ""
+        self.data_uri = ""  # where other workers ask for map output
         self._children: list[ExecutorProcess] = []
         self._router_seen_s = 0.0
         self._silence_logged = False
@@ -79,8 +81,9 @@ class Worker:
         self._factory = ExecutorFactory(self._context, self._config)
         as_server(self._data, self._settings.curve)
         self._data.set(zmq.LINGER, _LINGER_MS)
-        self._data.set_hwm(_HIGH_WATER)
-        self._data_uri = self._bind_data()
+        self._data.set_hwm(2 * AHEAD)  # twice, as ZeroMQ notices only later that answers have left; then it drops them
+        self._data.set(zmq.MAXMSGSIZE, _REQUEST_BYTES)
+        self.data_uri = self._bind_data()
         self._poller.register(self._data, zmq.POLLIN)
         for _ in range(self.processes):
             self._spawn()
@@ -158,7 +161,7 @@ class Worker:
             "versions": message.versions(),
             "slots": self.processes,
             **self._capacity(),
-            "data_uri": self._data_uri,
+            "data_uri": self.data_uri,
             "held": list(self.map_outputs.inventory()),
         }
         self._send(message.pack(message.HELLO, header))
@@ -377,7 +380,7 @@ class Worker:
             try:
                 asked = decode(body)
                 header = {"n": asked["n"], "ok": True}
-                length = min(asked["length"], 4 * 2**20)
+                length = min(asked["length"], PIECE_BYTES)
                 data = self.map_outputs.read(asked["job"], asked["attempt"], asked["offset"], length)
             except OutputGoneError as error:
                 header, data = {"n": asked["n"], "ok": False, "why": error.message}, b""
