@@ -20,7 +20,7 @@ import zmq
 
 from ..exceptions import BindError, BrokerFailedError
 from ..transport.address import allow_ipv6
-from ..transport.hold_decision import Progress, Reading
+from ..transport.hold_decision import NO_TURNS
 from ..transport.kernel_socket import limit_segments
 from ..transport.memory_limit import MemoryLimit
 from ..transport.socket_drain import read_all, receive_some
@@ -32,6 +32,7 @@ from .zibrato import Zibrato
 log = logging.getLogger(__name__)
 
 LARGEST_BYTES = 4 * 2**20  # above it ZeroMQ closes the connection; no backend reads more than `wire.MOST_BYTES`
+SUBSCRIPTION_BYTES = 2**12
 HIGH_WATER_COUNT = 100_000  # messages that wait for one backend, or from one publisher
 COUNTS_EVERY_S = 1.0
 LOG_EVERY_S = 60.0
@@ -82,7 +83,7 @@ class Broker:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, self._high_water_count)
         socket.setsockopt(zmq.SNDHWM, self._high_water_count)
-        socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_BYTES)
+        socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_BYTES if kind == zmq.XSUB else SUBSCRIPTION_BYTES)
         allow_ipv6(socket, self._wanted[key])
         try:
             socket.bind(self._wanted[key])
@@ -102,7 +103,7 @@ class Broker:
         """
         proxy = threading.Thread(target=self._forward, name="broker-proxy", daemon=True)
         proxy.start()
-        self._memory_limit = MemoryLimit({self.addresses[PUBLISHERS]: lambda: Progress(Reading.LOSSY, 0)})
+        self._memory_limit = MemoryLimit(dict.fromkeys(self.addresses.values(), lambda: NO_TURNS))
         self._memory_limit.start()
         if self._measure_s:
             own = options("broker", lambda: self.addresses[PUBLISHERS], self._measure_s)

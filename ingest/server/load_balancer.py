@@ -125,8 +125,7 @@ class LoadBalancer:
             raise
         for relay in self._relays:
             relay.start()
-        front = [relay for relay in self._relays if relay.pair.key != "publish_bind_address"]
-        self._memory_limit = MemoryLimit({relay.address: relay.progress for relay in front}, fed=self._running)
+        self._memory_limit = MemoryLimit({relay.address: relay.progress for relay in self._relays}, fed=self._running)
         self._memory_limit.start()
         self.check_children()
 

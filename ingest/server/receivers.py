@@ -23,7 +23,7 @@ from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_a
 from ingest.settings import IngestSettings
 from ingest.transport import kernel_socket, socket_drain
 from ingest.transport.awake_clock import AwakeClock
-from ingest.transport.hold_decision import Progress
+from ingest.transport.hold_decision import NO_TURNS, Progress
 from ingest.transport.memory_limit import MemoryLimit
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
@@ -91,6 +91,8 @@ class Receivers:
         self.back_pressure = BackPressure(self._readers, self._acknowledged, writer, later)
         progress = {bound_address(each.socket): each.progress for each in self._pushed.values()}
         progress[bound_address(self._acknowledged.socket)] = self._acknowledged_progress
+        assert self._publisher is not None
+        progress[bound_address(self._publisher)] = lambda: NO_TURNS  # subscribers are held, too
         self._memory_limit = MemoryLimit(progress)
         self._memory_limit.start()
         for reader in self._readers:

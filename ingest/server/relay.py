@@ -22,7 +22,7 @@ from ingest.server.push_reader import PUSH_READERS
 from ingest.server.socket_reader import LARGEST_BYTES, bind, bound_address
 from ingest.settings import ServerKeys
 from ingest.transport import kernel_socket
-from ingest.transport.hold_decision import LARGE_BYTES, Progress, Reading
+from ingest.transport.hold_decision import LARGE_BYTES, NO_TURNS, Progress, Reading
 from ingest.transport.server_keys import Authenticator
 from ingest.transport.socket_drain import read_all, receive_some
 
@@ -103,6 +103,8 @@ class Relay:
         Any thread may ask, one at a time, until `request_end`. That a large message was passed on shows only in the
         bytes that were (zmq_proxy_steerable(3)).
         """
+        if self.pair.front == zmq.XPUB:
+            return NO_TURNS
         if self._thread.is_alive() and self._control.poll(0, zmq.POLLOUT):
             self._control.send(b"STATISTICS")
             if self._control.poll(STATISTICS_MS):

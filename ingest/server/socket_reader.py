@@ -27,6 +27,7 @@ HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ queues per sender while nothing
 # A message above 16 MiB is refused, counted and kept as a hash. Above this size ZeroMQ closes the sender's connection
 # without an error, so that memory stays bounded; our own clients refuse to send more than 16 MiB.
 LARGEST_BYTES = 80 * 2**20
+SUBSCRIPTION_BYTES = 2**12  # the largest that a subscriber may send
 DRAIN_COUNT = 1_000  # messages read in one turn
 DRAIN_BYTES = 2**20
 _LENGTH = struct.Struct("<i").unpack_from
@@ -43,7 +44,7 @@ def bind(
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_COUNT)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_COUNT)
-    socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_BYTES)
+    socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES if kind in (zmq.PUB, zmq.XPUB) else LARGEST_BYTES)
     limit_buffer(socket)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)

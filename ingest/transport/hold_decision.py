@@ -50,6 +50,9 @@ class Progress:
         return self if self.reading is Reading.PAUSED else Progress(Reading.LOSSY, self.large_count)
 
 
+NO_TURNS = Progress(Reading.LOSSY, 0)  # of sockets whose peers can wait: subscribers, publishers of measurements
+
+
 @dataclass(slots=True)
 class _Turn:
     cookie: int

@@ -19,6 +19,7 @@ from tests.abuse.targets import Targets
 from tests.support.mapreduce.peer import HELLO
 
 LARGE_BYTES = 15 * 2**20
+SUBSCRIPTION_BYTES = 4_000
 MEASUREMENT_BYTES = 4 * 2**20 - 10
 SENDERS = 50
 
@@ -49,6 +50,17 @@ def large_requests(targets: Targets) -> Iterator[None]:
 def large_measurements(targets: Targets) -> Iterator[None]:
     """Publish the largest messages that the broker reads, from many publishers at once."""
     return _large(zmq.PUB, [targets.publishers], [b"Batch" + os.urandom(MEASUREMENT_BYTES)])
+
+
+def many_subscriptions(targets: Targets) -> Iterator[None]:
+    """Subscribe to endless lists of long topics, which ZeroMQ keeps for as long as a subscriber is connected."""
+    with _context() as context:
+        subscribers = [_socket(context, zmq.XSUB, (targets.notices, targets.backends)[n % 2]) for n in range(SENDERS)]
+        for number in count():
+            for _ in range(50):
+                with contextlib.suppress(zmq.Again):
+                    subscribers[number % SENDERS].send(b"\1" + os.urandom(SUBSCRIPTION_BYTES), zmq.NOBLOCK)
+            yield
 
 
 def _large(kind: int, addresses: list[str], messages: list[bytes]) -> Iterator[None]:
@@ -234,6 +246,7 @@ ATTACKS: dict[str, tuple[Attack, float]] = {  # with the seconds between two ste
     "tiny_bson_documents": (tiny_bson_documents, 3.0),
     "large_messages": (large_messages, 0.1),
     "large_requests": (large_requests, 0.1),
+    "many_subscriptions": (many_subscriptions, 0.05),
     "large_measurements": (large_measurements, 0.1),
     "deaf_requests": (deaf_requests, 0.5),
     "rubbish": (rubbish, 0.3),

@@ -16,7 +16,9 @@ class Targets:
     acknowledged: str
     requests: str  # of the router, for clients
     workers: str  # of the router, for workers
+    notices: str  # of the ingester, for subscribers
     publishers: str  # of the metrics broker
+    backends: str  # of the metrics broker, for subscribers
     ingest_token: str
 
     def to_text(self) -> str:

@@ -25,7 +25,7 @@ MIB = 2**20
 PROMISED_S = 2.0  # 95 of 100 answers to good clients come within this
 # Largest resident size in MiB of each process under attack.
 BOUNDS_MIB = {
-    "ingester": 400, "router": 300, "worker": 200, "executor": 400, "broker": 200, "backend": 300, "web": 500,
+    "ingester": 400, "router": 300, "worker": 200, "executor": 400, "broker": 300, "backend": 300, "web": 500,
     "aggregator": 300, "celery": 300, "beat": 200,
 }  # fmt: skip
 
@@ -90,7 +90,8 @@ def targets_of(system: System, token: str) -> Targets:
     address = system.folder.address
     return Targets(
         system.url(), address("bson_bind_address"), address("json_bind_address"), address("ack_bind_address"),
-        address("zmr.req_bind"), address("zmr.worker_bind"), address("metrics.publishers"), token,
+        address("zmr.req_bind"), address("zmr.worker_bind"), address("publish_bind_address"),
+        address("metrics.publishers"), address("metrics.backends"), token,
     )  # fmt: skip
 
 
