@@ -18,6 +18,7 @@ import zmq
 from ingest.server.backpressure import BackPressure
 from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.loop_turn import loop_turn
+from ingest.server.notice_sender import NoticeSender
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
 from ingest.settings import IngestSettings
@@ -54,7 +55,7 @@ class Receivers:
         self._authenticator: Authenticator | None = None
         self._readers: list[SocketReader] = []
         self._pushed: dict[str, SocketReader] = {}  # those of `PUSH_READERS`, by key of the settings
-        self._publisher: zmq.Socket[bytes] | None = None
+        self._notices: NoticeSender | None = None
         self._ended: set[zmq.Socket[bytes]] = set()  # those whose end mark the load balancer has sent
         self._clock = AwakeClock()
         self._pushed_at = 0.0  # of this clock
@@ -67,7 +68,8 @@ class Receivers:
             self._readers.append(self._pushed[key])
         self._acknowledged = SocketReader(self._bound("ack_bind_address", zmq.ROUTER), self._receive_acknowledged)
         self._readers.append(self._acknowledged)
-        self._publisher = self._bound("publish_bind_address", zmq.PUB)
+        publisher = self._bound("publish_bind_address", zmq.PUB)
+        self._notices = NoticeSender(self._context, publisher, LAST_ANSWERS_MS)
 
     def _bound(self, key: str, kind: int) -> zmq.Socket[bytes]:
         socket = bind(self._context, kind, key, getattr(self._settings, key), self._settings.curve)
@@ -91,8 +93,7 @@ class Receivers:
         self.back_pressure = BackPressure(self._readers, self._acknowledged, writer, later)
         progress = {bound_address(each.socket): each.progress for each in self._pushed.values()}
         progress[bound_address(self._acknowledged.socket)] = self._acknowledged_progress
-        assert self._publisher is not None
-        progress[bound_address(self._publisher)] = lambda: NO_TURNS  # subscribers are held, too
+        progress[self.addresses["publish_bind_address"]] = lambda: NO_TURNS  # subscribers are held, too
         self._memory_limit = MemoryLimit(progress)
         self._memory_limit.start()
         for reader in self._readers:
@@ -105,9 +106,8 @@ class Receivers:
 
     def publish(self, message: bytes) -> None:
         """Publish a notice to all subscribers; one that is slow misses it."""
-        assert self._publisher is not None
-        with contextlib.suppress(zmq.ZMQError):
-            self._publisher.send(message, zmq.NOBLOCK)
+        assert self._notices is not None
+        self._notices.send(message)
 
     def wait_for_load_balancer(self, failed: Callable[[], bool]) -> None:
         """Keep reading until the load balancer has sent its end mark, is gone or sends nothing, or `failed()`."""
@@ -138,8 +138,8 @@ class Receivers:
         for reader in self._readers:
             reader.stop()
             reader.socket.close(linger=LAST_ANSWERS_MS)
-        if self._publisher is not None:
-            self._publisher.close(linger=LAST_ANSWERS_MS)
+        if self._notices is not None:
+            self._notices.close()
         if self._authenticator is not None:
             self._authenticator.close()
         self._context.term()
