@@ -15,7 +15,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from aggregates.web import compute_thread
+from aggregates.web import compute_thread, json_encoding
 from aggregates.web.compute_thread import PIECE_BYTES, compute, large_answer
 from aggregates.web.exceptions import TooLargeError, UnavailableError
 from aggregates.web.json_encoding import to_json, to_json_in_pieces
@@ -124,6 +124,29 @@ def test_an_answer_computed_in_pieces_is_the_same(server: Server) -> None:
 )  # fmt: skip
 def test_json_in_pieces_is_that_of_one_call(value: Any) -> None:
     assert to_json_in_pieces(value) == to_json(value)
+
+
+POINTS = [[1300000000000 + i, i] for i in range(20_000)]
+SERIES = {"label": "x", "key": "x", "field": "value", "data": POINTS}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [POINTS, [POINTS], [[[POINTS]]], [SERIES], {"series": [SERIES, SERIES]}, [{"a": POINTS}], [[1, {"a": POINTS}]],
+     [1, POINTS], {"a": dict(enumerate(map(str, range(20_000))))}],
+    ids=lambda value: f"{value!r:.30}",
+)  # fmt: skip
+def test_no_call_of_c_encodes_more_than_a_thousand_points(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, sizes = json_encoding.to_json, []
+
+    def record(part: Any) -> bytes:
+        text = encode(part)
+        sizes.append(len(text))
+        return text
+
+    monkeypatch.setattr(json_encoding, "to_json", record)
+    to_json_in_pieces(value)
+    assert max(sizes) <= 25_000
 
 
 FROZEN = f"""
