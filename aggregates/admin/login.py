@@ -18,6 +18,9 @@ admin.site.unregister(User)
 class ThreadedUserAdmin(UserAdmin):
     """Django's pages of users. Passwords of existing ones are changed outside of transactions anyway."""
 
+    filter_horizontal = ("user_permissions",)
+    autocomplete_fields = ("groups",)  # there may be thousands, all of which a list would hold
+
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Hash the password before the transaction, in which no other greenlet could run."""
         password = request.POST.get("password1")

@@ -40,8 +40,8 @@ API = "/api/v1/"
 
 # Addresses with the parameters that they read; X in a path is a name that requests may choose.
 PARAMETERS: dict[str, str] = {
-    "/": "", "/aggregates/": "", "/aggregates/X/": "from to tz", "/charts/": "", "/charts/X/": "from to tz",
-    "/dashboards/": "", "/dashboards/X/": "from to tz", "/embed/X/": "from to tz",
+    "/": "", "/aggregates/": "page", "/aggregates/X/": "from to tz", "/charts/": "page", "/charts/X/": "from to tz",
+    "/dashboards/": "page", "/dashboards/X/": "from to tz", "/embed/X/": "from to tz",
     "/embed/X/live/": "from to tz last_event_id",
     "/live/charts/": "chart from to tz last_event_id", "/live/pulse/": "last_event_id", "/jobs/": "", "/live/jobs/": "",
     "/login/": "next username", "/logout/": "next", "/q": "a", "/qs": "q-0.c q-0.n q-0.b q-0.e q-0.p",
