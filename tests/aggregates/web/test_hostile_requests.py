@@ -178,6 +178,9 @@ def once_failed() -> Iterator[HostileRequest]:
         yield HostileRequest(f"/qr?q-0.n=x&q-0.c=a&q-0.f={in_query(text)}")
         yield HostileRequest(f"{API}events/?filter={in_query(text)}")
         yield HostileRequest(f"{API}aggdefs/", "POST", b'{"name": "n", "task_name": "x.Y", "filter": ' + text + b"}")
+    for length in ("x", "-1", "\xb2", "\u0661", "1_0", "9" * 5000):
+        for path in ("/q", "/charts/c/", "/login/", f"{API}events/", "/admin/login/"):
+            yield HostileRequest(path, "POST", b"a=b", form, {"CONTENT_LENGTH": length})
     for path in (f"{API}series/{'a/' * 1900}b/", f"{API}ranked/{'a/' * 1900}b/"):
         yield HostileRequest(path, headers={"HTTP_ACCEPT": "text/html"})
 
