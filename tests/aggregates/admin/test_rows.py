@@ -14,6 +14,7 @@ from django.urls import reverse
 from aggregates import services
 from aggregates.admin.rows import MOST_DELETED
 from aggregates.models import AggDef, Chart, Dashboard
+from aggregates.web import mongo
 from aggregates.web.pages.views import PER_PAGE
 from ingest import turn
 from tests.support.aggregates.event_source import Producer
@@ -21,6 +22,12 @@ from tests.support.aggregates.event_source import Producer
 TASK = "tests.support.aggregates.tasks.CountByDay"
 COUNT = PER_PAGE + 1
 USERS = reverse("admin:auth_user_changelist")
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    mongo.close()
 
 
 @pytest.fixture
