@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TypeVar
 
 TURN_S = 0.02  # work between two pauses
@@ -43,6 +44,11 @@ class _WithoutPause(Turn):
 
     def __call__(self) -> None:
         pass
+
+
+def sleeping_turn() -> Turn:
+    """Return a `Turn` that sleeps: other requests of a web process, or other threads, go on meanwhile."""
+    return Turn(partial(time.sleep, PAUSE_S))
 
 
 NO_PAUSE: Turn = _WithoutPause()  # for programs that read nothing else meanwhile

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
@@ -24,6 +25,7 @@ from aggregates.web.middleware import unknown_host
 
 MEMORY_BYTES = 2**18  # of one body; what is beyond goes to a temporary file
 _STEP_BYTES = 2**16
+_LENGTH = re.compile(r"[0-9]{1,19}\Z")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _STATUS = {400: "400 Bad Request", 413: "413 Content Too Large", 501: "501 Not Implemented"}
 
@@ -43,11 +45,17 @@ class WholeBody:
         self._application = application
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        """Read a chunked body, at most `MAX_BODY_BYTES`, then go on; a body of known length is only watched."""
+        """Read a chunked body, at most `MAX_BODY_BYTES`, then go on; a body of known length is only watched.
+
+        What has neither chunks nor a length that is one is refused.
+        """
         coding = str(environ.get("HTTP_TRANSFER_ENCODING", "")).strip().lower()
         if not coding or not environ.get("wsgi.input_terminated"):
             length = str(environ.get("CONTENT_LENGTH") or "")
-            if length.isdecimal() and int(length):
+            if length and not _LENGTH.match(length):  # Python reads more as a number than RFC 9110, section 8.6
+                error = BadRequestError(f"Content-Length: {length[:60]!a} is not a number of bytes")
+                return _answer(error, start_response)
+            if length and int(length):
                 environ["wsgi.input"] = PromisedInput(environ["wsgi.input"], int(length))
             return self._application(environ, start_response)
         if unknown_host(WSGIRequest(dict(environ))) is not None:  # it will be refused, whatever the body says

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aggregates.web.body_limit import MAX_DRAINED_BYTES
+from ingest.turn import PAUSE_S
 
 TURN_S = 0.001  # of decoding chunks, before others have theirs
 FREE_CHUNKS = 2**16  # may be of one byte; a client without a buffer sends a small body so
@@ -49,7 +50,7 @@ def taking_turns(pieces: Iterable[bytes], request: Any) -> Iterator[bytes]:
                 "or more, or a Content-Length"
             )
         if time.monotonic() >= turn_ends:
-            gevent.sleep(0)
+            gevent.sleep(PAUSE_S)
             turn_ends = time.monotonic() + TURN_S
         yield piece
 
@@ -73,7 +74,7 @@ def close_unread(request: Any, response: Any, connection: socket.socket) -> None
         connection.settimeout(_IDLE_S)
         while left_bytes > 0 and time.monotonic() < ends and (data := connection.recv(2**16)):
             left_bytes -= len(data)
-            gevent.sleep(0)
+            gevent.sleep(PAUSE_S)
 
 
 def _is_unread(body: Any) -> bool:

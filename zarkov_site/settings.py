@@ -67,7 +67,7 @@ WSGI_APPLICATION = "zarkov_site.wsgi.application"
 
 TEMPLATES = [
     {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "BACKEND": "aggregates.web.page_text.PageTemplates",
         "DIRS": [FILES / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {

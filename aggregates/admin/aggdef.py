@@ -19,6 +19,7 @@ from aggregates import services
 from aggregates.admin.delete_view import DeletionAdminMixin
 from aggregates.admin.form_field import ExactFloatField, ExactIntegerField, ExactJSONField
 from aggregates.admin.permission import OperatePermissionMixin
+from aggregates.admin.rows import in_turns
 from aggregates.admin.sparkline import sparkline, state_label
 from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.admin.time_field import TimeField
@@ -178,7 +179,7 @@ class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
         return format_html("{}, {}<pre>{}</pre>", mark, exact(aggdef.verified), aggdef.verification)
 
     def _start(self, request: HttpRequest, aggdefs: Any, mode: str) -> None:
-        for aggdef in aggdefs:
+        for aggdef in in_turns(aggdefs):
             try:
                 run = services.start_run(aggdef, mode, Run.Origin.ADMIN)
             except AggregateError as error:
@@ -203,18 +204,18 @@ class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
     @admin.action(description="Pause", permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
         """Disable the aggregates: only runs by hand are left."""
-        for aggdef in queryset:
+        for aggdef in in_turns(queryset):
             services.set_enabled(aggdef, False)
 
     @admin.action(description="Resume", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
-        for aggdef in queryset:
+        for aggdef in in_turns(queryset):
             services.set_enabled(aggdef, True)
 
     @admin.action(description="Make a copy", permissions=["add"])
     def copy(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> HttpResponse | None:
         """Create paused copies under free names; open the form if there is only one."""
-        made = [services.clone(aggdef, _free_name(aggdef.name)) for aggdef in queryset]
+        made = [services.clone(aggdef, _free_name(aggdef.name)) for aggdef in in_turns(queryset)]
         if len(made) != 1:
             return None
         return HttpResponseRedirect(reverse("admin:aggregates_aggdef_change", args=[made[0].pk]))

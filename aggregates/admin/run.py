@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from aggregates import services
 from aggregates.admin.permission import OperatePermissionMixin
+from aggregates.admin.rows import in_turns
 from aggregates.admin.sparkline import state_label
 from aggregates.admin.time_display import exact, length, moment
 from aggregates.exceptions import AggregateError
@@ -178,7 +179,7 @@ class RunAdmin(OperatePermissionMixin, admin.ModelAdmin):
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         """Cancel the runs; those that cannot be cancelled become messages."""
-        for run in queryset.select_related("aggdef"):
+        for run in in_turns(queryset.select_related("aggdef")):
             try:
                 services.cancel_run(run)
             except AggregateError as error:

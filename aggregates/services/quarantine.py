@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -15,7 +14,7 @@ from ingest.client import AcknowledgedClient
 from ingest.load.quarantine_replay import replay_all
 from ingest.store import quarantine
 from ingest.store.quarantine import Selection, key_text
-from ingest.turn import PAUSE_S, Turn
+from ingest.turn import sleeping_turn
 
 LIMIT_S = 20.0  # time limit of one request; the next one replays the rest
 MOST = 100_000  # most entries in quarantine
@@ -57,11 +56,10 @@ def replay_entries(
         what = replace(what, replayed=False)
     counts = ReplayCounts(left=quarantine.count_selected(database, what) if isinstance(what, Selection) else 0)
     deadline = time.monotonic() + LIMIT_S
-    turn = Turn(partial(time.sleep, PAUSE_S))  # another request, or another thread, goes on meanwhile
     address = settings.ZARKOV.connect_address("ack_bind_address")
     with AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2, keys=settings.ZARKOV.client_keys()) as client:
         entries = quarantine.selected(database, what, MOST)
-        for done in replay_all(database, client, entries, mended=mended, by=by, turn=turn):
+        for done in replay_all(database, client, entries, mended=mended, by=by, turn=sleeping_turn()):
             counts.left = max(0, counts.left - 1)
             counts.accepted += done.accepted_count
             counts.refused += done.refused_count

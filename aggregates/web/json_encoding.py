@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from bson import Binary, DatetimeMS, Decimal128, Regex
@@ -33,18 +34,29 @@ def to_json(value: Any) -> bytes:
 
 def to_json_in_pieces(value: Any) -> bytes:
     """Return the same as `to_json`, for what is too large for one call of C, which lets no other thread run."""
-    if type(value) is dict:
+    if type(value) is dict and not _is_one_piece(value.values()):
         return b"{" + b", ".join(to_json(name) + b": " + to_json_in_pieces(value[name]) for name in value) + b"}"
-    if type(value) is not list:
-        return to_json(value)
-    parts = (value[start : start + _PIECE] for start in range(0, len(value), _PIECE))
-    return b"[" + b", ".join(map(_items, parts)) + b"]"
+    if type(value) is list and not _is_one_piece(value):
+        parts = (value[start : start + _PIECE] for start in range(0, len(value), _PIECE))
+        return b"[" + b", ".join(map(_items, parts)) + b"]"
+    return to_json(value)
 
 
 def _items(values: list[Any]) -> bytes:
-    if any(type(each) in (dict, list) and len(each) > _SHORT for each in values):
-        return b", ".join(map(to_json_in_pieces, values))
-    return to_json(values)[1:-1]
+    return to_json(values)[1:-1] if _is_one_piece(values) else b", ".join(map(to_json_in_pieces, values))
+
+
+def _is_one_piece(values: Collection[Any]) -> bool:
+    """Return True for at most `_PIECE` items that hold no others, or are all points: short lists of such items.
+
+    What decides is what they hold at any depth: a list of one series is short, too.
+    """
+    if len(values) > _PIECE:
+        return False
+    kinds = set(map(type, values))
+    if kinds == {list} and max(map(len, values)) <= _SHORT:
+        kinds = set(map(type, chain.from_iterable(values)))
+    return kinds.isdisjoint((dict, list))
 
 
 def plain(value: Any) -> Any:

@@ -25,16 +25,22 @@ _clients: dict[str, MongoClient[dict[str, Any]]] = {}
 
 
 def database() -> Database[dict[str, Any]]:
-    """Return the configured database; dates are timezone-aware.
+    """Return the configured database; dates are timezone-aware. Raise `UnavailableError` if no address is known.
 
-    There is one client per process, opened at the first call after a fork, and again if a local mongod has moved to
-    another port. Raise `UnavailableError` if no address is known.
+    Other programs can store text that is not UTF-8: its bytes are read as `\\xff`, for example, so that texts with
+    different ones stay different. This is for answers: never write back what was read here.
     """
-    return client()[settings.ZARKOV.mongo_database]
+    opened = client()
+    options = opened.codec_options.with_options(unicode_decode_error_handler="backslashreplace")
+    return opened.get_database(settings.ZARKOV.mongo_database, codec_options=options)
 
 
 def client() -> MongoClient[dict[str, Any]]:
-    """Return the client behind `database()`."""
+    """Return the client behind `database()`, which reads strictly.
+
+    There is one per process, opened at the first call after a fork, and again if a local mongod has moved to another
+    port. Raise `UnavailableError` if no address is known.
+    """
     try:
         address = settings.ZARKOV.mongo_address()
     except Exception as error:

@@ -5,6 +5,7 @@ The view `event` would have to sort the union of all partitions; reading them on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,7 +75,7 @@ def latest_page(
     for name, first_id in reversed(partitions(database)):
         if below is not None and first_id >= below:
             continue
-        wanted = _with_bound(condition, {"$lt": below} if below is not None else None)
+        wanted = _with_bound(condition, math.inf if below is None else below)
         cursor: Any = database[name].find_raw_batches(wanted, limit=count - len(found)).sort("_id", -1)
         with cursor.max_time_ms(QUERY_LIMIT_MS) as batches:
             for batch in batches:
@@ -118,9 +119,10 @@ def _groups(database: Database[dict[str, Any]], above: int, wanted: Mapping[str,
             return
 
 
-def _with_bound(condition: Mapping[str, Any] | None, bound: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Combine both conditions; with `$and`, because the caller's condition can already contain `_id`."""
-    parts = [dict(condition)] if condition else []
-    if bound:
-        parts.append({"_id": dict(bound)})
-    return {"$and": parts} if len(parts) > 1 else (parts[0] if parts else {})
+def _with_bound(condition: Mapping[str, Any] | None, below: float) -> dict[str, Any]:
+    """Combine the condition with a bound, which only numbers meet: what another program gave another id is no event.
+
+    The caller's condition can already contain `_id`, too.
+    """
+    bound = {"_id": {"$lt": below}}
+    return {"$and": [dict(condition), bound]} if condition else bound

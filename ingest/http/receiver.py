@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -14,7 +12,7 @@ from django.conf import settings
 from ingest.client import AcknowledgedClient
 from ingest.client.receipt import moved
 from ingest.exceptions import BodyError, DeliveryError
-from ingest.turn import NO_PAUSE, PAUSE_S, Turn
+from ingest.turn import NO_PAUSE, Turn, sleeping_turn
 from ingest.wire.event import fault_of
 from ingest.wire.json_reader import JsonInput, decoded, encode_event, split_message
 from ingest.wire.json_value import array_items
@@ -35,7 +33,7 @@ def send(body: bytes) -> dict[str, Any]:
     `TooManyDocumentsError` (then nothing is journalled), `BusyError` if the journal is full, and `DeliveryError` if the
     ingester does not answer; a retry of events with ids is harmless.
     """
-    turn = Turn(partial(time.sleep, PAUSE_S))  # another request, or another thread, goes on meanwhile
+    turn = sleeping_turn()
     refused: list[Refusal] = []
     documents: list[bytes] = []
     places: list[int] = []

@@ -16,6 +16,7 @@ from ingest.wire import json_reader
 from ingest.wire.codec import decode
 from ingest.wire.json_value import loads
 from ingest.wire.refusal import DOCUMENTS, RefusedValueError, pieces_of, stands_for_several
+from ingest.wire.text_check import with_halves_escaped
 from ingest.wire.text_encoding import describe_binary, encoding_of, is_read_as_windows_1252, readable_text
 from ingest.wire.time_text import parse_time
 
@@ -75,7 +76,7 @@ def as_text(document: Mapping[str, Any]) -> str:
         text = dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
     except RecursionError:
         return ""
-    return text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair: as JSON writes it
+    return with_halves_escaped(text)
 
 
 def _with_marked_integers(value: Any) -> Any:

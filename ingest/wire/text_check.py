@@ -20,6 +20,11 @@ def fault_of_text(text: str) -> str:
     return f"{text[:60]!a} holds {ascii(found[0])[1:-1]}, half of a surrogate pair" if found else ""
 
 
+def with_halves_escaped(text: str) -> str:
+    """Return the text with half of a surrogate pair as JSON writes it, such as `\\ud800`, so that UTF-8 can hold it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def fault_of_texts(value: Any, *, nul_in_values: bool = True) -> str:
     """Return what BSON cannot hold among the names and texts in decoded JSON of any depth; empty if it can hold all.
 

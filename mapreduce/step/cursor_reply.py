@@ -10,11 +10,17 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Any
 
-from mapreduce.codec import decode
+import bson
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+
+from mapreduce.codec import CODEC, RAW, decode
+from mapreduce.exceptions import InputRefusedError
 
 PIECE_BYTES = 256 * 2**10  # decoded in one call: the resulting objects fit into a processor's cache
 _ARRAY = 4  # BSON's type of an array
 _INT32 = Struct("<i")
+_ESCAPING = CODEC.with_options(unicode_decode_error_handler="backslashreplace")  # to show ids
 _length_at = _INT32.unpack_from
 
 
@@ -28,7 +34,7 @@ class CursorReply:
         self._whole: list[dict[str, Any]] | None = None
         start = 4 + 1 + len(name) + 1
         if len(raw) <= PIECE_BYTES or raw[4] != _ARRAY or raw[5:start] != name.encode() + b"\0":
-            cursor = decode(raw)
+            cursor = self._decoded(raw)
             self._whole, self.cursor_id = cursor[name], int(cursor["id"])
             return
         self._start = start + 4
@@ -47,8 +53,26 @@ class CursorReply:
             piece = self._raw[start:end]
             # Wrap the piece as the array under the only key, "", of a document.
             head = _INT32.pack(len(piece) + 12) + b"\x04\0" + _INT32.pack(len(piece) + 5)
-            yield decode(head + piece + b"\0\0")[""]
+            yield self._decoded(head + piece + b"\0\0")[""]
             start = end
+
+    def _decoded(self, data: bytes) -> dict[str, Any]:
+        try:
+            return decode(data)
+        except BSONError as error:
+            raise self._unreadable() or error from error
+
+    def _unreadable(self) -> InputRefusedError | None:
+        """Return an error that names the first document that cannot be read; other programs may have written it."""
+        documents = RawBSONDocument(self._raw, RAW)[self._name]
+        for document in documents:
+            try:
+                decode(document.raw)
+            except BSONError as error:
+                found = bson.decode(document.raw, _ESCAPING).get("_id")
+                what_to_do = "mend or delete it, or leave it out by the filter"
+                return InputRefusedError(f"the document with _id {found!r:.200} cannot be read ({error}): {what_to_do}")
+        return None
 
     def _cuts(self) -> Iterator[int]:
         """Yield the end of each piece, always at the end of a document."""

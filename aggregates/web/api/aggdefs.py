@@ -17,14 +17,21 @@ from aggregates.task_modules import task_modules
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import newest_page
+from aggregates.web.api.renderer import EncodedAnswer
 from aggregates.web.auth.access import EDIT, OPERATE
+from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import ConflictError, NotFoundError
+from aggregates.web.json_encoding import to_json_in_pieces
 from aggregates.web.series.query_filter import read_number
+from ingest.turn import sleeping_turn
 
 STATE_FIELDS = (
     "state", "last_id", "last_run", "complete_through", "generation", "outputs", "full_due", "last_error", "failures",
     "skipped_count", "created", "changed",
 )  # fmt: skip
+
+_AT_ONCE = 100  # definitions that are read from the database
+_ROW_BYTES = 700  # about the JSON of a definition
 
 
 class AggDefSerializer(serializers.ModelSerializer[AggDef]):
@@ -137,7 +144,9 @@ class AggDefsView(ApiView):
     @openapi.describe({200: AggDefsSerializer}, operation_id="aggdefs_list")
     def get(self, request: Request) -> Response:
         """List all aggregate definitions, by name."""
-        return Response({"aggdefs": AggDefSerializer(AggDef.objects.all(), many=True).data})
+        aggdefs = sleeping_turn().between(AggDef.objects.iterator(_AT_ONCE))
+        found = list(map(AggDefSerializer().to_representation, aggdefs))
+        return Response(EncodedAnswer(compute(_ROW_BYTES * len(found), to_json_in_pieces, {"aggdefs": found})))
 
     @openapi.describe({201: AggDefSerializer}, 400, 409, request=AggDefSerializer)
     def post(self, request: Request) -> Response:

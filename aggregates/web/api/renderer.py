@@ -28,13 +28,13 @@ class AnswerRenderer(JSONRenderer):
         if data is None:
             return b""
         encoded = data.encoded if isinstance(data, EncodedAnswer) else to_json(data)
-        if self.get_indent(accepted_media_type or "", renderer_context or {}) is not None:
-            return compute(len(encoded), self._indented, encoded, accepted_media_type, renderer_context)
-        return encoded
+        indent = self.get_indent(accepted_media_type or "", renderer_context or {})
+        return encoded if indent is None else compute(len(encoded), _indented, encoded, indent)
 
-    def _indented(self, encoded: bytes, accepted_media_type: Any, renderer_context: Any) -> bytes:
-        rendered: bytes = super().render(json.loads(encoded), accepted_media_type, renderer_context)
-        return rendered
+
+def _indented(encoded: bytes, indent: int) -> bytes:
+    text = json.dumps(json.loads(encoded), indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")  # JSON can hold half of a surrogate pair, UTF-8 cannot
 
 
 MAX_SHOWN_CHARS = 100_000  # of an answer on a page: more is for programs, and would keep a browser busy for minutes

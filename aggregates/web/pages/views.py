@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.core.paginator import Page, Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
@@ -28,6 +29,7 @@ from aggregates.web.public_link import public_link
 from aggregates.web.series import freshness, key_range, latest_documents, query
 
 MAX_SERIES = 8  # in the default chart on the page of an aggregate
+PER_PAGE = 500  # lines of a list
 
 
 @require_safe
@@ -80,7 +82,8 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
     texts = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
     reached = {item["name"]: item for item in list_outputs(database(), 0)}
     items = []
-    for name in query.list_aggregates(database()):
+    shown = _page(request, query.list_aggregates(database()))
+    for name in shown:
         item = reached.get(name, {})
         through = item.get("through")
         about = texts.get(item.get("aggdef") or name) or (f"through event {through:,}" if through is not None else "")
@@ -90,6 +93,7 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
         "heading": "Aggregates",
         "about": "Open an aggregate to see its chart and numbers, or to create a chart of your own.",
         "items": items,
+        "page": shown,
         "empty": "No aggregate has run yet. Define one in the admin, or with manage.py startagg.",
     }
     return render(request, "zarkov/list.html", context)
@@ -233,16 +237,22 @@ def _page_with_links(
 def _list_page(request: HttpRequest, model: type[Chart | Dashboard], about: Callable[[Any], str]) -> HttpResponse:
     """Show all objects of `model`, with a link to create one for those who may."""
     name = str(model._meta.model_name)
-    shown = model.objects.all()
+    shown = _page(request, model.objects.all())
     context = {
         "section": f"{name}s",
         "heading": f"{name}s".capitalize(),
         "items": [{"title": each.title, "url": each.get_absolute_url(), "about": about(each)} for each in shown],
+        "page": shown,
         "empty": f"There is no {name} yet.",
         "add_url": reverse(f"admin:aggregates_{name}_add") if rights_of(request).may(EDIT) else "",
         "add_text": f"Create a {name}",
     }
     return render(request, "zarkov/list.html", context)
+
+
+def _page(request: HttpRequest, lines: Any) -> Page[Any]:
+    """Return the page of a list that the request asks for by `page`, the nearest if there is none."""
+    return Paginator(lines, PER_PAGE).get_page(request.GET.get("page"))
 
 
 def _curl(request: HttpRequest, path: str) -> str:

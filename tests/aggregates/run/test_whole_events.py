@@ -10,6 +10,7 @@ import pytest
 from bson.binary import Binary
 from bson.raw_bson import RawBSONDocument
 
+from aggregates.exceptions import RunFailedError
 from aggregates.run.compare import equal
 from aggregates.run.context import RunContext
 from aggregates.run.external_sort import ExternalSort
@@ -66,3 +67,16 @@ def test_uuids_and_references_are_spilled_and_read_again() -> None:
         assert [(key, list(found["v"][0]), found) for key, found in records] == [
             (("o", order), ["$id", "$ref", "$db"], record) for order in (b"1", b"2")
         ]
+
+
+@pytest.mark.parametrize("size", [1, 300_000])  # a reply that is decoded at once, and one that is decoded in pieces
+def test_an_event_whose_text_is_no_utf_8_is_named(size: int, run, run_context: RunContext, producer: Producer) -> None:
+    definition = define("ExtraByItself")
+    last = producer.send(event(by=1), event(by=2, text="..." + "x" * size), event(by=3))
+    events = run_context.database["event.1"]
+    broken = bson.encode(events.find_one({"_id": last - 1})).replace(b"...", b"\xff..")
+    events.replace_one({"_id": last - 1}, RawBSONDocument(broken))
+    with pytest.raises(RunFailedError, match=f"_id {last - 1} cannot be read .*utf-8.* mend or delete it"):
+        run(definition)
+    events.delete_one({"_id": last - 1})
+    assert run(definition).state == "complete"

@@ -40,8 +40,8 @@ API = "/api/v1/"
 
 # Addresses with the parameters that they read; X in a path is a name that requests may choose.
 PARAMETERS: dict[str, str] = {
-    "/": "", "/aggregates/": "", "/aggregates/X/": "from to tz", "/charts/": "", "/charts/X/": "from to tz",
-    "/dashboards/": "", "/dashboards/X/": "from to tz", "/embed/X/": "from to tz",
+    "/": "", "/aggregates/": "page", "/aggregates/X/": "from to tz", "/charts/": "page", "/charts/X/": "from to tz",
+    "/dashboards/": "page", "/dashboards/X/": "from to tz", "/embed/X/": "from to tz",
     "/embed/X/live/": "from to tz last_event_id",
     "/live/charts/": "chart from to tz last_event_id", "/live/pulse/": "last_event_id", "/jobs/": "", "/live/jobs/": "",
     "/login/": "next username", "/logout/": "next", "/q": "a", "/qs": "q-0.c q-0.n q-0.b q-0.e q-0.p",
@@ -130,6 +130,7 @@ def in_headers() -> Iterator[HostileRequest]:
 
 def in_admin() -> Iterator[HostileRequest]:
     form = "application/x-www-form-urlencoded"
+    assert get_resolver().url_patterns  # loads the pages of the admin
     for model, of_model in admin.site._registry.items():
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
         listing = reverse(f"{name}_changelist")
@@ -178,6 +179,28 @@ def once_failed() -> Iterator[HostileRequest]:
         yield HostileRequest(f"/qr?q-0.n=x&q-0.c=a&q-0.f={in_query(text)}")
         yield HostileRequest(f"{API}events/?filter={in_query(text)}")
         yield HostileRequest(f"{API}aggdefs/", "POST", b'{"name": "n", "task_name": "x.Y", "filter": ' + text + b"}")
+    for name in ("aggregates_embedlink", "aggregates_dashboard", "auth_user"):
+        page = reverse(f"admin:{name}_add")
+        for field in ("chart", "dashboard", "items-0-chart", "groups"):
+            for text in ("%5B", "x", "9" * 400, "%00", "1,x"):
+                body = f"items-TOTAL_FORMS=1&items-INITIAL_FORMS=0&{field}={text}"
+                yield HostileRequest(page, "POST", body.encode(), form)
+                yield HostileRequest(f"{page}?{field}={text}")
+    for lookup in ("id__regex=((", f"id__in={'9' * 30}", "date_joined__year=0", "last_login__date__year=99999",
+                   "username__range=1", f"groups__lt={'9' * 30}", "id__contained_by=1", "last_login__year__gt=0",
+                   "last_login__exact=0001-01-01T00:00%2B14:00", "last_login__lt=9999-12-31T23:59-14:00"):  # fmt: skip
+        yield HostileRequest(f"/admin/auth/user/?{lookup}")
+    for text in ("a%00b", "n" * 300):
+        yield HostileRequest("/admin/django_celery_beat/periodictask/add/", "POST", f"task={text}".encode(), form)
+    for text in ("-1", "*/0", "x"):
+        every = f"minute={text}&hour=*&day_of_month=*&month_of_year=*&day_of_week=*&timezone=UTC"
+        yield HostileRequest("/admin/django_celery_beat/crontabschedule/add/", "POST", every.encode(), form)
+    yield HostileRequest("/admin/auth/group/add/", "POST", b"name=x&permissions=9223372036854775808", form)
+    for kind in range(1, 30):
+        yield HostileRequest(f"/admin/r/{kind}/1/")
+    for length in ("x", "-1", "\xb2", "\u0661", "1_0", "9" * 5000):
+        for path in ("/q", "/charts/c/", "/login/", f"{API}events/", "/admin/login/"):
+            yield HostileRequest(path, "POST", b"a=b", form, {"CONTENT_LENGTH": length})
     for path in (f"{API}series/{'a/' * 1900}b/", f"{API}ranked/{'a/' * 1900}b/"):
         yield HostileRequest(path, headers={"HTTP_ACCEPT": "text/html"})
 

@@ -12,6 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from aggregates.web.api.schema import OnceGenerator
 from tests.support.web.server import Server, write_aggregate
 
 pytestmark = pytest.mark.early
@@ -90,6 +91,23 @@ def _fuzz(operation: Any, token: str, examples: int, *, derandomize: bool) -> No
         )
 
     check()
+
+
+@pytest.mark.django_db
+def test_the_document_is_made_once(open_site: Any, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OnceGenerator, "_made", {})
+    parsed: list[bool] = []
+    parse = SchemaGenerator.parse
+
+    def record(self: Any, request: Any, public: bool) -> Any:
+        parsed.append(public)
+        return parse(self, request, public)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(SchemaGenerator, "parse", record)
+    answers = [client.get(f"/api/v1/schema/?format={form}") for form in ("json", "json", "yaml", "yaml")]
+    assert parsed == [True]
+    assert answers[0].content == answers[1].content and answers[2].content == answers[3].content
+    assert answers[0].json() == SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
 
 
 def test_the_document_is_generated_without_warnings(tmp_path: Any) -> None:

@@ -6,9 +6,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
 
 from aggregates.web.auth.password_hash import HASHES_AT_ONCE, ThreadedPasswordHasher
 from tests.support.durations import assert_within
@@ -46,6 +51,13 @@ GREENLETS = f"""
     with transaction.atomic():
         encode("x", "salt")
     assert threads == {{here}}
+    threads.clear()
+    settings.PASSWORD_HASHERS = ["aggregates.web.auth.password_hash.ThreadedPasswordHasher"]
+    with password_hash.hashed_before("x"), transaction.atomic():
+        encode("x", "salt")
+        assert here not in threads and len(threads) == 1
+        encode("y", "salt"); encode("x", "salt", 1)
+        assert here in threads
 """
 
 
@@ -72,6 +84,37 @@ def test_the_site_hashes_with_it() -> None:
 
 def test_greenlets_hash_in_a_few_threads_in_order_but_not_within_a_transaction() -> None:
     subprocess.run([sys.executable, "-c", textwrap.dedent(GREENLETS)], check=True, timeout=60)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_password_is_hashed_within_a_transaction_by_the_admin(
+    site: Any, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.STORAGES = {
+        **site.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    site.PASSWORD_HASHERS = ["aggregates.web.auth.password_hash.ThreadedPasswordHasher"]
+    within: list[bool] = []
+    encode = PBKDF2PasswordHasher.encode
+
+    def record(self: Any, password: str, salt: str, iterations: int | None = None) -> str:
+        within.append(connection.in_atomic_block)
+        return encode(self, password, salt, 1)
+
+    monkeypatch.setattr(PBKDF2PasswordHasher, "encode", record)
+    given = {"username": "new", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
+    assert admin_client.post(reverse("admin:auth_user_add"), given).status_code == 302
+    user = get_user_model().objects.get(username="new")
+    assert user.check_password(PASSWORD) and not user.check_password("x")
+    changed = given | {"password1": f"{PASSWORD} 2", "password2": f"{PASSWORD} 2"}
+    page = reverse("admin:auth_user_password_change", args=[user.pk])
+    assert admin_client.post(page, changed).status_code == 302
+    user.refresh_from_db()
+    assert user.check_password(f"{PASSWORD} 2")
+    assert len(within) >= 5 and not any(within)
+    refused = admin_client.post(reverse("admin:auth_user_add"), given)
+    assert b"already exists" in refused.content and not any(within)
 
 
 @pytest.fixture(scope="module")

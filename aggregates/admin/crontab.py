@@ -1,0 +1,42 @@
+"""The forms of Celery's schedules in the admin, which answer some wrong values with 500."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.schedules import ParseException
+from django.contrib import admin
+from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin, PeriodicTaskForm
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+admin.site.unregister([PeriodicTask, CrontabSchedule])
+
+
+class CheckedTaskForm(PeriodicTaskForm):
+    """Celery's form, which needs a name of a task also where that was refused."""
+
+    def clean(self) -> dict[str, Any]:
+        """Return the cleaned data."""
+        self.cleaned_data.setdefault("task", self.data.get("task"))
+        cleaned: dict[str, Any] = super().clean()
+        return cleaned
+
+
+@admin.register(PeriodicTask)
+class CheckedTaskAdmin(PeriodicTaskAdmin):
+    """Celery's pages of periodic tasks."""
+
+    form = CheckedTaskForm
+
+
+@admin.register(CrontabSchedule)
+class CheckedCrontabAdmin(CrontabScheduleAdmin):
+    """Celery's pages of crontabs."""
+
+    @admin.display(description="human readable")
+    def human_readable(self, crontab: CrontabSchedule) -> str:
+        """Return the crontab in words, also for the form that shows what is wrong with it."""
+        try:
+            return str(crontab.human_readable)
+        except ParseException as error:
+            return str(error)
