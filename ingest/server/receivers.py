@@ -16,6 +16,7 @@ import gevent
 import zmq
 
 from ingest.server.backpressure import BackPressure
+from ingest.server.delivery import delivered
 from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.loop_turn import loop_turn
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
@@ -186,6 +187,7 @@ class Receivers:
             answer = {"accepted": len(batch.events), "rejected": [refusal.to_wire() for refusal in batch.refusals]}
             for refusal in refusals(turn.between(batch.commands)):
                 batch.add_refusal(refusal)
+            batch.refusals = delivered(batch, payload)
             self._forward_notices(batch, turn)
             if batch.empty:
                 self._reply(request.envelope, answer)

@@ -63,9 +63,11 @@ def _source(frame: bytes) -> str | None:
     return name[:MAX_SOURCE_CHARS] if type(name) is str else None  # $source may be repeated; bson.Code is a str
 
 
-def refused_document(refusal: Refusal) -> bytes:
-    """Return a refusal encoded as one of the documents of a request."""
+def refused_document(refusal: Refusal, id_: str = "") -> bytes:
+    """Return a refusal encoded as one of the documents of a request, which is known by `id_` if it is sent again."""
     document = {"$command": REFUSED, "code": refusal.code, "message": refusal.message, "raw": refusal.raw}
+    if id_:
+        document["id"] = id_
     return bson.encode(document | ({"count": refusal.count} if refusal.count > 1 else {}) | refusal.joining())
 
 

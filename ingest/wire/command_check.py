@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bson.int64 import Int64
@@ -56,6 +56,7 @@ FIELDS: Mapping[str, Mapping[str, _Field]] = {
         "count": _Field(_is_document_count, f"a whole number from 1 to {MAX_DOCUMENTS}", optional=True),
         "joined": _Field(_is_joined, f"one of {', '.join(sorted(JOINED))}", optional=True),
         "sizes": _Field(lambda value: isinstance(value, bytes), "binary data", optional=True),
+        "id": replace(_NAME, optional=True),
     },
 }
 

@@ -51,11 +51,12 @@ class Refusal:
     indexes: tuple[int, ...] = ()  # of all documents, if there are several and at most `MAX_INDEXES`
     joined: str = ""  # one of `JOINED` if there are several, or if it is not known how many
     sizes: tuple[int, ...] = ()  # of the pieces in bytes, if they are joined by `SIZES`
+    delivery: str = ""  # what it is known by if its request is sent again; empty if that cannot be told
 
     def to_document(self, source: str, time: Any) -> dict[str, Any]:
         """Return the quarantine document, without `_id`. Of raw input above 1 MiB it has a hash and the first bytes.
 
-        It has a `count` if it stands for several documents, and the fields of `joining`.
+        It has a `count` if it stands for several documents, and the fields of `joining`; and `delivery` if it has one.
         """
         document: dict[str, Any] = {
             "code": self.code,
@@ -64,6 +65,8 @@ class Refusal:
             "time": time,
             "bytes": len(self.raw),
         } | self._count()
+        if self.delivery:
+            document["delivery"] = self.delivery
         if len(self.raw) <= MAX_RAW_BYTES:
             return document | {"raw": self.raw} | self.joining()
         return document | {"sha256": hashlib.sha256(self.raw).hexdigest(), "raw_start": self.raw[:KEPT_BYTES]}
