@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 
@@ -44,3 +45,13 @@ def test_a_body_with_ids_that_is_posted_again_is_quarantined_once(server: Server
 
     eventually(lambda: kept() == [1, 2, 2])
     assert b"delivery" not in server.request("api/v1/quarantine/?source=http", token=server.token)[2]
+
+
+def test_a_body_as_large_as_a_message_is_quarantined_for_what_is_wrong_with_it(server: Server) -> None:
+    body = uuid.uuid4().hex.encode().ljust(16 * 2**20, b"x")
+    status, _, answer = server.request("api/v1/events/", body, token=server.token)
+    assert (status, json.loads(answer)["rejected"][0]["code"]) == (400, "bad_json")
+    digest = hashlib.sha256(body).hexdigest()
+    kept = eventually(lambda: server.database["quarantine"].find_one({"sha256": digest}))
+    assert (kept["code"], kept["source"], kept["bytes"]) == ("bad_json", "http", len(body))
+    assert kept["raw_start"] == body[:4096]
