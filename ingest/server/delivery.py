@@ -12,7 +12,9 @@ from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_element import has_element, is_framed
 from ingest.wire.refusal import Refusal
 
-_LOOKED_AT = 100  # refusals of a request that are searched for an `id`
+_WALKED_BYTES = 2**16  # of refused documents that are searched for an `id`: they may have an element in every two bytes
+_ID = b"\x02id\0"
+_ID_BYTES = 300  # of an element with one of at most 256 characters of ASCII
 
 
 def delivered(batch: ReceivedBatch, payload: bytes) -> list[Refusal]:
@@ -30,9 +32,24 @@ def delivered(batch: ReceivedBatch, payload: bytes) -> list[Refusal]:
 def _has_id(batch: ReceivedBatch) -> bool:
     if any("id" in command for command in batch.commands):
         return True
-    for refusal in batch.refusals[:_LOOKED_AT]:
+    left = _WALKED_BYTES
+    for refusal in batch.refusals:
         first = refusal.raw[: int.from_bytes(refusal.raw[:4], "little")]
+        if not is_framed(first):
+            continue
+        if _ends_in_id(first):
+            return True
+        left -= len(first)
+        if left < 0:
+            return False
         with contextlib.suppress(InvalidBSON):
-            if is_framed(first) and has_element(first, b"id"):
+            if has_element(first, b"id"):
                 return True
     return False
+
+
+def _ends_in_id(document: bytes) -> bool:
+    """Return whether the last element is an `id`, where our client puts the one that it makes."""
+    place = document.rfind(_ID, -_ID_BYTES)
+    value = place + len(_ID) + 4
+    return place > 0 and len(document) == value + int.from_bytes(document[value - 4 : value], "little") + 1
