@@ -138,6 +138,28 @@ def test_input_without_ids_that_is_alike_is_quarantined_each_time(
     assert database["quarantine"].count_documents({"delivery": {"$exists": False}}) == 2
 
 
+def test_a_short_request_is_answered_while_a_long_one_of_another_sender_is_read_and_none_of_the_same(
+    ingester: RunningIngester, database: Database[Any]
+) -> None:
+    long = bson.encode({"typ": "x"}) * 99_999
+    with zmq.Context() as context, context.socket(zmq.DEALER) as one, context.socket(zmq.DEALER) as other:
+        for socket in (one, other):
+            socket.linger = 0
+            socket.connect(ingester.address("ack"))
+            socket.send_multipart([b"warm", bson.encode({"type": "warm"})])
+            assert socket.poll(60_000) and socket.recv_multipart()[0] == b"warm"
+        one.send_multipart([b"long", long])
+        one.send_multipart([b"after it", bson.encode({"type": "after"})])
+        overtook = 0
+        while not one.poll(0):
+            other.send_multipart([b"short", bson.encode({"type": "short"})])
+            assert other.poll(60_000) and other.recv_multipart()[0] == b"short"
+            overtook += not one.poll(0)
+        assert overtook >= 2
+        assert [one.recv_multipart()[0] for _ in range(2) if one.poll(60_000)] == [b"long", b"after it"]
+    eventually(lambda: sums(database)["quarantined"] == 99_999)
+
+
 def test_the_verdicts_account_for_all_input(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
