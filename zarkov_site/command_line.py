@@ -103,7 +103,9 @@ def _run(arguments: Sequence[str]) -> int:
 
         config, _ = load()
         if left[1:2] not in ([], ["help"]) and _HELP_OPTIONS.isdisjoint(left):  # help writes nothing
-            config.folder.prepare()
+            closed = config.folder.prepare()
+            if closed:
+                print(f"warning: {closed}", file=sys.stderr)  # noqa: T201 - before Django's output is set up
     except SiteError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before Django's output is set up
         return 1

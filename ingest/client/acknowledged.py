@@ -214,12 +214,15 @@ class AcknowledgedClient:
         """Send one event; see `send`."""
         return self.send([document(type, context, extra)])
 
-    def refuse(self, refusals: Iterable[Refusal]) -> None:
+    def refuse(self, refusals: Iterable[Refusal], id_: str = "") -> None:
         """Forward input that the caller itself refused; it is on the ingester's disk, for quarantine, on return.
 
-        Raise `DeliveryError` as `send` does; repeating the call after that can quarantine the input twice.
+        Raise `DeliveryError` as `send` does. Repeating the call with the same refusals and `id_`, of 1 to 256
+        characters, quarantines nothing twice.
         """
-        self._deliver(list(_requests(list(map(refused_document, refusals)), self._request_events)), self._budget)
+        id_ = id_ or uuid.uuid4().hex
+        documents = [refused_document(refusal, id_) for refusal in refusals]
+        self._deliver(list(_requests(documents, self._request_events)), self._budget)
 
     def _attempt(
         self, requests: list[list[bytes]], left: deque[int], answers: dict[int, dict[str, Any]], budget: _RetryBudget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import uuid
 from collections.abc import Iterator
@@ -37,7 +38,9 @@ def send(body: bytes) -> dict[str, Any]:
     refused: list[Refusal] = []
     documents: list[bytes] = []
     places: list[int] = []
+    has_ids = False
     for each in _read(body, turn):
+        has_ids = has_ids or (isinstance(each.value, dict) and "id" in each.value)
         try:
             if each.fault is not None:
                 raise RefusedValueError(*each.fault)  # noqa: TRY301 - one place for both kinds of refusal
@@ -48,7 +51,8 @@ def send(body: bytes) -> dict[str, Any]:
         turn()
     refused = gathered(turn.between(refused))
     if refused:
-        _connected().refuse(refused)
+        # If an event has an `id`, the same body is a repetition, of which nothing is quarantined twice either.
+        _connected().refuse(refused, hashlib.sha256(body).hexdigest() if has_ids else "")
     rejected = [refusal.to_wire() for refusal in refused]
     accepted = 0
     if documents:

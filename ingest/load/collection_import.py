@@ -19,16 +19,18 @@ from ingest.wire.stored_event import timestamp_of
 
 FIELDS_OF_2011 = (b"jobs", b"aggregates")  # named what had read the event; positions have replaced them
 _RAW = CodecOptions(document_class=RawBSONDocument)
-_NO_KEY = b"\x0a_id\x00"
 
 
 def as_event(raw: bytes, source: str, *, value: bool = False) -> bytes:
-    """Return a document, or its field `value`, as the BSON of an event. Raise `ValueError` if that is no document.
+    """Return a document, or its field `value`, as the BSON of an event. Raise `ValueError` if that is no document,
+    or if there is no `_id`, as in some views: equal ones could not be told apart.
 
     `_id` and the marks of 2011 are dropped; all other fields keep their bytes. Without `id` the event gets one made of
     `source` and `_id`; without a timestamp it gets that of an ObjectId in `_id`.
     """
     key = _key_element(raw)
+    if not key:
+        raise ValueError("it has no _id, as in a view without it: equal documents could not be told apart")
     event = _value_of(raw) if value else raw
     parts = {name: event[start:end] for name, start, end in elements(event) if name not in (b"_id", *FIELDS_OF_2011)}
     if b"timestamp" not in parts and (moment := timestamp_of(key)):
@@ -39,11 +41,11 @@ def as_event(raw: bytes, source: str, *, value: bool = False) -> bytes:
 
 
 def _key_element(raw: bytes) -> bytes:
-    return next((raw[start:end] for name, start, end in elements(raw) if name == b"_id"), _NO_KEY)
+    return next((raw[start:end] for name, start, end in elements(raw) if name == b"_id"), b"")
 
 
 def _decoded(key: bytes) -> Any:
-    return decode(assembled(key))["_id"]
+    return decode(assembled(key)).get("_id")
 
 
 def _value_of(raw: bytes) -> bytes:

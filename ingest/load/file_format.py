@@ -22,6 +22,7 @@ from ingest.load.json_stream import json_lines
 from ingest.load.line_reader import MAX_LINE, bounded_lines, text_pieces
 from ingest.load.packed_file import opened
 from ingest.store.rotation import RotationError, read_dump
+from ingest.wire.bson_element import assembled, elements, text_element
 from ingest.wire.event import FIELDS as EVENT_FIELDS
 from ingest.wire.event import MAX_MESSAGE_BYTES, fault_of
 from ingest.wire.json_lines import depth_change, split_lines, starts_list
@@ -41,6 +42,8 @@ from ingest.wire.text_encoding import (
 _PACKED = (".gz", ".bz2", ".xz")
 _TABLES = (".csv", ".tsv")
 _START_BYTES = 4096
+_UNCHECKED = text_element("$command", "event_noval")
+_NO_COMMAND = ("unknown_command", "$command is not one that a file can hold; use event_noval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +102,11 @@ def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> I
 
 
 def _dump(path: Path, after: int) -> Iterator[NumberedEvent]:
+    ids = _Ids(path)
     with opened(path) as file:
         for number, raw in enumerate(read_dump(file), 1):
             if number > after:
-                yield _made(number, partial(restored, raw))
+                yield _made(number, partial(_dumped, raw, ids, number))
 
 
 def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
@@ -123,6 +127,16 @@ def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
                 event = _of_value(span.last, span.value, ids)
                 beginning = f"from line {span.first} on: " if event.fault and span.first < span.last else ""
                 yield replace(event, fault=beginning + event.fault) if beginning else event
+
+
+def _dumped(raw: bytes, ids: _Ids, number: int) -> bytes:
+    """Return a document of a dump as an event: one with `_id` was stored before, others are as in other files."""
+    found = {name: raw[start:end] for name, start, end in elements(raw)}
+    if b"_id" in found:
+        return restored(raw)
+    if found.get(b"$command", _UNCHECKED) != _UNCHECKED:
+        raise RefusedValueError(*_NO_COMMAND)
+    return raw if b"id" in found else assembled(raw[4:-1], text_element("id", ids.of(number)))
 
 
 def _of_value(number: int, given: JsonInput, ids: _Ids) -> NumberedEvent:
@@ -156,7 +170,7 @@ def _as_text(file: BinaryIO, encoding: str) -> io.TextIOWrapper:
 def _encoded(value: Any, ids: _Ids, number: int) -> bytes:
     if isinstance(value, dict):
         if value.get("$command", "event_noval") != "event_noval":
-            raise RefusedValueError("unknown_command", "$command is not one that a file can hold; use event_noval")
+            raise RefusedValueError(*_NO_COMMAND)
         if "_id" in value:
             value.pop("$command", None)
             event = encode_event(value)

@@ -24,7 +24,8 @@ from ingest.metrics import own_metrics
 from ingest.server.counters import Counters, RateMeter
 from ingest.server.dispatcher import Dispatcher, ReservedBlock
 from ingest.settings import IngestSettings
-from ingest.store.block_commit import BlockCommit, BlockContent
+from ingest.store.block_commit import BlockCommit
+from ingest.store.block_content import BlockContent
 from ingest.store.connection import is_unconfirmed
 from ingest.store.ingester_report import REPORT_EVERY_S, report
 from ingest.store.store import Reservation, Store, Watermark

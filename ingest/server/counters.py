@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ingest.store.block_commit import Verdict
+from ingest.store.block_content import Verdict
 
 SAMPLE_S = 0.1
 SAMPLES = 10_000

@@ -19,7 +19,7 @@ from ingest.journal.block import Block, BlockBounds, BlockReader
 from ingest.journal.journal import Journal, StoreIdentity
 from ingest.journal.record import RecordKind
 from ingest.settings import IngestSettings
-from ingest.store.block_commit import Verdict
+from ingest.store.block_content import Verdict
 from ingest.store.block_release import revoke
 from ingest.store.store import BlockId, Reservation, Store, Watermark, verdict_key
 from ingest.store.verdict_compaction import is_retired, retire

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ import gevent
 import zmq
 
 from ingest.server.backpressure import BackPressure
+from ingest.server.delivery import delivered
 from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.loop_turn import loop_turn
 from ingest.server.notice_sender import NoticeSender
@@ -37,6 +39,7 @@ from ingest.wire.command_check import REFUSED
 log = logging.getLogger(__name__)
 
 REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
+OVERTAKING_BYTES = 2**16  # up to this size a request is answered while a longer one of another sender is read
 LAST_ANSWERS_MS = 500  # at stop: for answers and notices to leave
 BALANCER_WITHIN_S = 10.0  # at stop: a load balancer that sends nothing for this long hangs
 
@@ -56,6 +59,8 @@ class Receivers:
         self._readers: list[SocketReader] = []
         self._pushed: dict[str, SocketReader] = {}  # those of `PUSH_READERS`, by key of the settings
         self._notices: NoticeSender | None = None
+        self._overtaking = False  # while a request is handled during a longer one
+        self._deferred: deque[list[bytes]] = deque()  # requests that were received meanwhile, but cannot overtake
         self._ended: set[zmq.Socket[bytes]] = set()  # those whose end mark the load balancer has sent
         self._clock = AwakeClock()
         self._pushed_at = 0.0  # of this clock
@@ -163,12 +168,10 @@ class Receivers:
         """Read at most `REQUESTS_AT_ONCE` waiting requests, so that they are journalled as one group."""
         size = 0
         for _ in range(REQUESTS_AT_ONCE):
-            try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            frames = self._next_request(socket)
+            if frames is None:
                 return False
             size += sum(map(len, frames))
-            self._count_large(self._acknowledged, frames)
             self._handle_request(frames)
             if size > DRAIN_BYTES or self._acknowledged.paused:
                 break
@@ -177,6 +180,45 @@ class Receivers:
     def _count_large(self, reader: SocketReader, messages: Sequence[bytes]) -> None:
         if reader.count_large(messages):
             self._memory_limit.large_was_read()
+
+    def _next_request(self, socket: zmq.Socket[bytes]) -> list[bytes] | None:
+        """Return the frames of the next request, or None if none is waiting."""
+        if self._deferred:
+            return self._deferred.popleft()
+        try:
+            return self._received(socket)
+        except zmq.Again:
+            return None
+
+    def _received(self, socket: zmq.Socket[bytes]) -> list[bytes]:
+        """Return the frames of the next request on the socket. Raise `zmq.Again` if none is waiting."""
+        frames = socket.recv_multipart(zmq.NOBLOCK)
+        self._count_large(self._acknowledged, frames)
+        return frames
+
+    def _handle_others(self, sender: tuple[bytes, ...]) -> None:
+        """Answer short requests of other senders while a long one is read; each sender's own stay in order."""
+        if self._overtaking:
+            return
+        self._overtaking = True
+        try:
+            for _ in range(REQUESTS_AT_ONCE):
+                size = sum(len(frame) for frames in self._deferred for frame in frames)
+                if size > DRAIN_BYTES or len(self._deferred) >= REQUESTS_AT_ONCE or self._acknowledged.paused:
+                    return
+                frames = self._received(self._acknowledged.socket)
+                before = {sender, *map(self._sender, self._deferred)}
+                if self._sender(frames) in before or sum(map(len, frames)) > OVERTAKING_BYTES:
+                    self._deferred.append(frames)
+                else:
+                    self._handle_request(frames)
+        except zmq.Again:
+            return
+        finally:
+            self._overtaking = False
+
+    def _sender(self, frames: list[bytes]) -> tuple[bytes, ...]:
+        return tuple(frames[: self._settings.hops + 1])
 
     def _handle_request(self, frames: list[bytes]) -> None:
         try:
@@ -198,7 +240,7 @@ class Receivers:
             return
         batch = ReceivedBatch(request.source, NOTICES | {REFUSED})
         payload, now_ms = request.payload, self._now_ms()
-        with loop_turn() as turn:
+        with loop_turn(partial(self._handle_others, self._sender(frames))) as turn:
             if payload:
                 reader_failure.refuse_on_failure(
                     lambda: bson_reader.read_message(payload, batch, now_ms, turn), batch, payload
@@ -206,6 +248,7 @@ class Receivers:
             answer = {"accepted": len(batch.events), "rejected": [refusal.to_wire() for refusal in batch.refusals]}
             for refusal in refusals(turn.between(batch.commands)):
                 batch.add_refusal(refusal)
+            batch.refusals = delivered(batch, payload)
             self._forward_notices(batch, turn)
             if batch.empty:
                 self._reply(request.envelope, answer)

@@ -6,9 +6,7 @@ Choosing blocks and retrying is left to `ingest.server.committer`.
 from __future__ import annotations
 
 import datetime as dt
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import bson
@@ -16,21 +14,16 @@ from bson.binary import Binary
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from ingest.exceptions import StoreChangedError
-from ingest.journal.block import Block
-from ingest.journal.record import RecordKind, read_events
+from ingest.store.block_content import BlockContent, Verdict
 from ingest.store.connection import DURABLE, Document
 from ingest.store.store import QUARANTINE, VERDICT, Reservation, verdict_key
-from ingest.wire.bson_element import split_documents
 from ingest.wire.refusal import Refusal
 
 QUARANTINE_MAX_COUNT = 100_000  # documents kept in quarantine; any more are only counted
 QUARANTINE_MAX_BYTES = 256 * 2**20
-_ID = struct.Struct("<i5sq").pack  # length, element, value
-_ID_ELEMENT = b"\x12_id\x00"
-_ID_BYTES = 13
 _DUPLICATE = 11000
 # Permanent errors of single documents: BadValue, InvalidBSON, DollarPrefixedFieldName, DottedFieldName, InvalidIdField,
 # EmptyFieldName, DocumentValidationFailure, BSONObjectTooLarge, Location17280 (key too large), and Overflow (nested too
@@ -42,78 +35,6 @@ REFUSED_CODES = frozenset({2, 15, 22, 52, 53, 56, 57, 121, 10334, 17280})
 UNREADABLE_CODES = frozenset({15, 22})
 MOST_MESSAGE_CHARS = 500  # kept of MongoDB's message, which can name every level of a deep document
 LOOKUP_COUNT = 5_000  # ids per query
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The final outcome of a block: events stored, duplicates skipped, and input quarantined; or revoked."""
-
-    stored: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-    revoked: bool = False  # the block was released without being committed
-
-    @classmethod
-    def from_document(cls, document: Document) -> Verdict:
-        if document.get("revoked"):
-            return cls(revoked=True)
-        return cls(document["stored"], document["duplicates"], document["quarantined"])
-
-    @property
-    def received(self) -> int:
-        """Return the number of events and refused documents in the block."""
-        return self.stored + self.duplicates + self.quarantined
-
-
-@dataclass(slots=True)
-class BlockContent:
-    """A block's events and refusals, and the faults of single events found while committing it."""
-
-    events: list[bytes] = field(default_factory=list)  # raw BSON without `_id`
-    ids: dict[int, str] = field(default_factory=dict)  # index in `events` -> the producer's id
-    refusals: list[bytes] = field(default_factory=list)  # quarantine documents, encoded
-    refused_count: int = 0  # documents that these stand for
-    duplicates: set[int] = field(default_factory=set)  # indexes of events that are already stored
-    refused: dict[int, Refusal] = field(default_factory=dict)  # index -> refusal of an event that MongoDB rejected
-
-    @classmethod
-    def of(cls, block: Block) -> BlockContent:
-        content = cls()
-        for record in block.records:
-            if record.kind is RecordKind.REFUSALS:
-                content.refusals += split_documents(record.payload)
-                content.refused_count += record.count
-                continue
-            events, ids = read_events(record)
-            base = len(content.events)
-            content.ids.update((base + index, id_) for index, id_ in enumerate(ids) if id_ is not None)
-            content.events += events
-        content.drop_repeated_ids()
-        return content
-
-    def drop_repeated_ids(self) -> None:
-        """Mark all but the first event with the same id as duplicates."""
-        first: dict[str, int] = {}
-        for index, id_ in self.ids.items():
-            if first.setdefault(id_, index) != index:
-                self.duplicates.add(index)
-
-    def kept(self) -> list[int]:
-        """Return the indexes of the events to insert."""
-        return [i for i in range(len(self.events)) if i not in self.duplicates and i not in self.refused]
-
-    def documents(self, first: int) -> tuple[list[int] | range, list[RawBSONDocument]]:
-        """Return index and document of each event to insert; the event at index i gets `first + i` as `_id`."""
-        events, pack = self.events, _ID
-        if not self.duplicates and not self.refused:
-            return range(len(events)), [
-                RawBSONDocument(pack(len(raw) + _ID_BYTES, _ID_ELEMENT, id_) + raw[4:])
-                for id_, raw in enumerate(events, first)
-            ]
-        kept = self.kept()
-        return kept, [
-            RawBSONDocument(pack(len(events[i]) + _ID_BYTES, _ID_ELEMENT, first + i) + events[i][4:]) for i in kept
-        ]
 
 
 def _refused(message: str, code: int | None, event: bytes) -> Refusal:
@@ -160,6 +81,7 @@ class BlockCommit:
         if not first_try and (verdict := self.verdict_of(reservation)):
             return verdict
         self._look_up(reservation, content, newest=self._expect_duplicates)
+        self._look_up_refusals(content)
         while True:
             try:
                 verdict = self._transaction(reservation, content)
@@ -167,6 +89,7 @@ class BlockCommit:
                 if verdict := self.verdict_of(reservation):
                     return verdict
                 self._look_up(reservation, content, newest=True)
+                self._look_up_refusals(content)
             except OperationFailure as error:
                 if error.code not in UNREADABLE_CODES or not self._single_out(reservation, content):
                     raise
@@ -190,6 +113,13 @@ class BlockCommit:
             for some in _slices(list(wanted), LOOKUP_COUNT):
                 found = self._database[name].find({"id": {"$in": some}}, {"_id": 0, "id": 1}).hint("id")
                 content.duplicates.update(wanted[document["id"]] for document in found)
+
+    def _look_up_refusals(self, content: BlockContent) -> None:
+        """Mark refusals as repeated whose request was sent again although it had arrived, and whose entry is there."""
+        wanted = content.deliveries()
+        for some in _slices(list(wanted), LOOKUP_COUNT):
+            found = self._database[QUARANTINE].find({"delivery": {"$in": some}}, {"_id": 0, "delivery": 1})
+            content.repeated.update(wanted[document["delivery"]] for document in found)
 
     def _single_out(self, reservation: Reservation, content: BlockContent) -> bool:
         """Record the events that make MongoDB reject their whole command; return whether there are any.
@@ -239,14 +169,20 @@ class BlockCommit:
                 for error in reply.get("writeErrors", ()):
                     self._explain(reservation, content, indexes[error["index"]], error)
                 self._insert_refusals(reservation, content)
+                repeated = content.repeated_count()
                 verdict = Verdict(
                     stored=len(documents),
-                    duplicates=len(content.duplicates),
-                    quarantined=content.refused_count + len(content.refused),
+                    duplicates=len(content.duplicates) + repeated,
+                    quarantined=content.refused_count + len(content.refused) - repeated,
                 )
                 self._database[VERDICT].insert_one(_document(reservation, verdict), session=session)
             except DuplicateKeyError:
                 raise RetryTransactionError from None
+            except BulkWriteError as error:
+                faults = (error.details or {}).get("writeErrors", ())
+                if all("delivery" in fault.get("keyPattern", ()) for fault in faults):
+                    raise RetryTransactionError from None  # another ingester has stored the same request meanwhile
+                raise
         return verdict
 
     def _insert(self, reservation: Reservation, documents: list[RawBSONDocument]) -> Document:
@@ -278,7 +214,9 @@ class BlockCommit:
         space = self._quarantine_space() if refusals else 0
         journal, number = reservation.block
         documents = [
-            {"_id": {"j": journal, "s": Int64(number), "i": index}} | refusal for index, refusal in enumerate(refusals)
+            {"_id": {"j": journal, "s": Int64(number), "i": index}} | refusal
+            for index, refusal in enumerate(refusals)
+            if index not in content.repeated
         ]
         if documents[:space]:
             self._database[QUARANTINE].insert_many(documents[:space], session=self._session)

@@ -30,6 +30,7 @@ from ingest.wire.bson_element import split_documents
 from ingest.wire.stored_event import fault_of_stored
 
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
+MOST_DUMPED_BYTES = 48 * 2**20  # a message of MongoDB has no more; documents have 16 MiB and a little
 STALE_S = 10.0  # rotation is refused while a block has been open for longer
 
 
@@ -238,9 +239,14 @@ def wait_settled(store: Store, partition: Partition, within_s: float) -> None:
 
 
 def read_dump(file: io.BufferedIOBase) -> Iterator[bytes]:
-    """Yield the documents of a file of concatenated BSON documents. Raise `RotationError` if it ends inside one."""
+    """Yield the documents of a file of concatenated BSON documents. Raise `RotationError` if it ends inside one.
+
+    So it does for a length that no document has, which would take that much memory.
+    """
     while head := file.read(4):
         length = int.from_bytes(head, "little", signed=True)
+        if length > MOST_DUMPED_BYTES:
+            raise RotationError(f"a document of {length} bytes begins here, or the file is damaged: none is that large")
         rest = file.read(length - 4) if length >= 5 else b""
         if len(head) + len(rest) != length:
             raise RotationError("the file ends inside a document, or is not a file of BSON documents")

@@ -47,6 +47,7 @@ _QUARANTINE_INDEXES = [
     IndexModel([("code", ASCENDING), ("time", DESCENDING), ("_id", DESCENDING)]),
     IndexModel([("source", ASCENDING), ("time", DESCENDING), ("_id", DESCENDING)]),
     IndexModel([("code", ASCENDING), ("source", ASCENDING), ("replayed", ASCENDING), ("count", ASCENDING)]),
+    IndexModel([("delivery", ASCENDING)], unique=True, partialFilterExpression={"delivery": {"$exists": True}}),
 ]
 
 BlockId = tuple[str, int]  # journal uuid and number

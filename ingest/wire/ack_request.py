@@ -13,7 +13,7 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
-from .command_check import REFUSED
+from .command_check import REFUSED, WHOLE_FIELDS
 from .refusal import CUT, SIZES, Refusal, gathered, pieces_of, stands_for_several, unpacked
 
 OWN_SOURCE = "ack"
@@ -63,9 +63,19 @@ def _source(frame: bytes) -> str | None:
     return name[:MAX_SOURCE_CHARS] if type(name) is str else None  # $source may be repeated; bson.Code is a str
 
 
-def refused_document(refusal: Refusal) -> bytes:
-    """Return a refusal encoded as one of the documents of a request."""
-    document = {"$command": REFUSED, "code": refusal.code, "message": refusal.message, "raw": refusal.raw}
+def refused_document(refusal: Refusal, id_: str = "") -> bytes:
+    """Return a refusal encoded as one of the documents of a request, which is known by `id_` if it is sent again."""
+    refusal = refusal.shortened()  # input as large as a message could not be forwarded in one
+    document: dict[str, Any] = {
+        "$command": REFUSED,
+        "code": refusal.code,
+        "message": refusal.message,
+        "raw": refusal.raw,
+    }
+    if refusal.whole:
+        document |= {"bytes": refusal.whole[0], "sha256": refusal.whole[1]}
+    if id_:
+        document["id"] = id_
     return bson.encode(document | ({"count": refusal.count} if refusal.count > 1 else {}) | refusal.joining())
 
 
@@ -77,6 +87,8 @@ def refusals(commands: Iterable[Mapping[str, Any]]) -> list[Refusal]:
 def _refusal(command: Mapping[str, Any]) -> Refusal:
     """Return a refusal that was forwarded; where its pieces cannot be told apart as it says, it counts as cut."""
     found = Refusal(command["code"], command["message"][:1000], bytes(command["raw"]), 0, command.get("count", 1))
+    if WHOLE_FIELDS[0] in command:
+        return replace(found, whole=(int(command["bytes"]), command["sha256"]))
     if not stands_for_several(command):
         return found
     if pieces_of(command) is None:

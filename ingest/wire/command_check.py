@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bson.int64 import Int64
 
 from .event import MAX_DOCUMENTS, MAX_TEXT_CHARS, describe_value
 from .quarantine_codes import CODES
-from .refusal import JOINED
+from .refusal import JOINED, KEPT_BYTES, MAX_RAW_BYTES
 
 MAX_COUNT = 2**63 - 1
 COMMITTED = "committed"
 AGG_COMPLETE = "agg_complete"
 REFUSED = "refused"
+WHOLE_FIELDS = ("bytes", "sha256")  # of a refusal whose `raw` is only the start of its input
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,14 @@ def _is_joined(value: Any) -> bool:
     return type(value) is str and value in JOINED
 
 
+def _is_long(value: Any) -> bool:
+    return _is_count(value) and value > MAX_RAW_BYTES
+
+
+def _is_digest(value: Any) -> bool:
+    return type(value) is str and _DIGEST.match(value) is not None
+
+
 _NAME = _Field(_is_name, f"text of 1 to {MAX_TEXT_CHARS} characters")
 _COUNT = _Field(_is_count, "a whole number from 0")
 
@@ -56,6 +67,9 @@ FIELDS: Mapping[str, Mapping[str, _Field]] = {
         "count": _Field(_is_document_count, f"a whole number from 1 to {MAX_DOCUMENTS}", optional=True),
         "joined": _Field(_is_joined, f"one of {', '.join(sorted(JOINED))}", optional=True),
         "sizes": _Field(lambda value: isinstance(value, bytes), "binary data", optional=True),
+        "id": replace(_NAME, optional=True),
+        "bytes": _Field(_is_long, f"a whole number from {MAX_RAW_BYTES + 1}", optional=True),
+        "sha256": _Field(_is_digest, "64 digits from 0 to 9 and a to f", optional=True),
     },
 }
 
@@ -75,6 +89,9 @@ def command_fault(command: Mapping[str, Any]) -> str:
             return f"{field} of {name} is {describe_value(command[field])}: use {allowed.allowed}"
     if name == REFUSED and command.get("count", 1) > max(1, len(command["raw"])):
         return f"count of {name} is {command['count']}: its raw bytes cannot be so many documents"
+    shortened = [field for field in WHOLE_FIELDS if field in command]
+    if shortened and (len(shortened) < len(WHOLE_FIELDS) or len(command["raw"]) > KEPT_BYTES):
+        return f"{name} of longer input has its bytes, its sha256, and at most the first {KEPT_BYTES} bytes as raw"
     if unknown := command.keys() - known.keys() - {"$command"}:
         return f"{name} has an unknown field {describe_value(min(unknown))}: use {', '.join(known)}"
     return ""

@@ -51,22 +51,40 @@ class Refusal:
     indexes: tuple[int, ...] = ()  # of all documents, if there are several and at most `MAX_INDEXES`
     joined: str = ""  # one of `JOINED` if there are several, or if it is not known how many
     sizes: tuple[int, ...] = ()  # of the pieces in bytes, if they are joined by `SIZES`
+    whole: tuple[int, str] | None = None  # size in bytes and SHA-256 of the input if `raw` is only its start
+    delivery: str = ""  # what it is known by if its request is sent again; empty if that cannot be told
 
     def to_document(self, source: str, time: Any) -> dict[str, Any]:
         """Return the quarantine document, without `_id`. Of raw input above 1 MiB it has a hash and the first bytes.
 
-        It has a `count` if it stands for several documents, and the fields of `joining`.
+        It has a `count` if it stands for several documents, and the fields of `joining`; and `delivery` if it has one.
         """
         document: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
             "source": source,
             "time": time,
-            "bytes": len(self.raw),
+            "bytes": self.size_bytes,
         } | self._count()
-        if len(self.raw) <= MAX_RAW_BYTES:
+        if self.delivery:
+            document["delivery"] = self.delivery
+        short = self.shortened()
+        if short.whole is None:
             return document | {"raw": self.raw} | self.joining()
-        return document | {"sha256": hashlib.sha256(self.raw).hexdigest(), "raw_start": self.raw[:KEPT_BYTES]}
+        return document | {"sha256": short.whole[1], "raw_start": short.raw}
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of the input."""
+        return self.whole[0] if self.whole else len(self.raw)
+
+    def shortened(self) -> Refusal:
+        """Return the refusal with what quarantine keeps of its input: the start and a hash if that is above 1 MiB."""
+        if self.whole or len(self.raw) <= MAX_RAW_BYTES:
+            return self
+        return replace(
+            self, raw=self.raw[:KEPT_BYTES], whole=(len(self.raw), hashlib.sha256(self.raw).hexdigest()), joined=""
+        )
 
     def to_wire(self) -> dict[str, Any]:
         """Return the form in which the refusal is sent to the producer; with `count` and `indexes` if it is joined."""
@@ -165,7 +183,7 @@ def gathered(refusals: Iterable[Refusal]) -> list[Refusal]:
     for each in refusals:
         key = each.code, each.joined or _way_to_join(each)
         seen[each.code] += 1
-        size = len(each.raw) + 1
+        size = each.size_bytes + 1
         if seen[each.code] <= SINGLE_COUNT or size > MAX_RAW_BYTES:
             found.append(each)
             continue

@@ -27,19 +27,8 @@ from zarkov_site.config.listen_address import (
 )
 from zarkov_site.config.public_address import WEB_PORT, PublicAddress
 from zarkov_site.config.section import MetricsConfig, NotifyConfig, Section, ZmrConfig
-from zarkov_site.config.value import (
-    AllowedHosts,
-    DatabaseName,
-    MongoUri,
-    Names,
-    Networks,
-    Port,
-    PublicUrl,
-    Size,
-    Sync,
-    TaskModules,
-    Zone,
-)
+from zarkov_site.config.server_address import AllowedHosts, MongoUri, Networks, Origins, PublicUrl
+from zarkov_site.config.value import DatabaseName, Folder, Port, Size, Sync, TaskModules, Zone
 from zarkov_site.exceptions import ConfigError, HomeError
 
 if TYPE_CHECKING:
@@ -58,7 +47,7 @@ class Config(Section):
     Build it with `zarkov_site.config.source.load`, whose errors name the source of each value.
     """
 
-    home: Path = Field(Path("var"), description="Folder of everything Zarkov writes on this machine.")
+    home: Folder = Field(Path("var"), description="Folder of everything Zarkov writes on this machine.")
     bson_bind_address: Address = Field("tcp://127.0.0.1:6543", description="PULL socket for BSON events.")
     json_bind_address: Address = Field("tcp://127.0.0.1:6544", description="PULL socket for JSON events.")
     ack_bind_address: Address = Field("tcp://127.0.0.1:6546", description="ROUTER socket, acknowledged events.")
@@ -78,7 +67,7 @@ class Config(Section):
     time_zone: Zone = Field(
         "UTC", description="Zone in which times are shown and ranges are read, unless something else is said."
     )
-    journal: Path | None = Field(None, description="Folder of the journals; by default `journal` in `home`.")
+    journal: Folder | None = Field(None, description="Folder of the journals; by default `journal` in `home`.")
     journal_segment_bytes: Size = Field(8 * 2**20, ge=4096, description="Size at which a segment is closed.")
     journal_max_bytes: Size = Field(2**30, ge=2**20, description="Size at which the ingester stops reading.")
     journal_sync: Sync = Field("batch", description="batch, interval:MS or off; the acknowledged socket always syncs.")
@@ -93,7 +82,7 @@ class Config(Section):
     allowed_hosts: AllowedHosts = Field(
         [], description="Host names under which the web server answers, besides loopback, `web_host`, `public_url`."
     )
-    cors_origins: Names = Field(
+    cors_origins: Origins = Field(
         [], description="Sites whose scripts may read the API, such as https://wiki.example.org."
     )
     task_modules: TaskModules = Field(

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.file_replacement import replace_file
+from zarkov_site.config.file_access import OF_OTHERS, PRIVATE, close_to_others
 from zarkov_site.exceptions import HomeError
-
-PRIVATE = 0o700  # mode of the folders that we make: their files are nobody else's business, whatever the home's mode
-_OF_OTHERS = 0o077  # the bits of a mode that are not the owner's
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,28 @@ class HomeFolder:
         """Return the file with the generated password of user `admin`."""
         return self.root / "admin-password"
 
-    def prepare(self) -> None:
-        """Create the folder, for its owner only. Raise `HomeError` if it cannot be created or written to."""
+    def prepare(self) -> str:
+        """Create the folder, for its owner only, and close what Zarkov made in an older one to other users.
+
+        Return a sentence if they could read some of that until now, else an empty text. Raise `HomeError` if the folder
+        cannot be created or written to.
+        """
         try:
             self.root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             self.run.mkdir(mode=PRIVATE, exist_ok=True)
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(13, "not writable")
+            closed, was_open = close_to_others(self.root), self.root.stat().st_mode & OF_OTHERS
         except OSError as error:
             raise HomeError(
                 f"home {self.root} cannot be used ({error.strerror}): choose another folder with --set home=..."
             ) from None
+        if not closed or not was_open:
+            return ""
+        return (
+            f"other users of this machine could read {', '.join(closed[:10])} in home {self.root}, and no longer can: "
+            "if you do not trust them, replace the passwords, tokens and keys"
+        )
 
     def _make(self, folder: Path) -> None:
         """Make a folder below `root`, and `root` itself, which `parents` would make for everybody."""
@@ -75,9 +84,9 @@ class HomeFolder:
     def fault(self) -> str:
         """Return a sentence if other users of this machine can read what is in the folder; else an empty text."""
         try:
-            if not (mode := stat.S_IMODE(self.root.stat().st_mode)) & _OF_OTHERS:
+            if not (mode := stat.S_IMODE(self.root.stat().st_mode)) & OF_OTHERS:
                 return ""
-            found = sorted(path.name for path in self.root.iterdir() if path.lstat().st_mode & _OF_OTHERS)
+            found = sorted(path.name for path in self.root.iterdir() if path.lstat().st_mode & OF_OTHERS)
         except OSError:  # not made yet, or that of another user: `prepare` says so
             return ""
         if not found:

@@ -17,7 +17,7 @@ TCP_NO_PORT = re.compile(rf"tcp://{_INTERFACE}\Z")
 _IPC = re.compile(r"ipc://(?!\*\Z)\S+\Z")  # ZeroMQ puts a file of its own choice in place of *
 _HOST_PORT = re.compile(rf"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):{_PORT}\Z")
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
-_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\Z")  # of a host or of an interface
+HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\Z")  # of a host or of an interface
 _NUMBERS = re.compile(r"(?i:[0-9]+|0x[0-9a-f]*)(\.(?i:[0-9]+|0x[0-9a-f]*))*\Z")  # what inet_aton(3) may read
 
 
@@ -83,7 +83,7 @@ def _host(value: str) -> str:
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     if bare == value and _NUMBERS.match(value):
         return _ipv4(value)
-    if bare == value and _NAME.match(value):
+    if bare == value and HOST_NAME.match(value):
         return value
     try:
         return ipv6_text(bare)

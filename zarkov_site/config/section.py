@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from zarkov_site.config.listen_address import Address, Interface, WorkerAddress, in_url
-from zarkov_site.config.value import Addresses, Port, Size, SmtpUrl, WebUrl
+from zarkov_site.config.server_address import SmtpUrl, WebUrl
+from zarkov_site.config.value import Addresses, Folder, Port, Sender, Size
 
 _NUMBERS = (int, float, int | None)  # types of fields
+# Of text, as it is written in the file too. A whole number may have a unit, which the field's type checks.
+_WHOLE = re.compile(r"\s*[+-]?(0|[1-9][0-9]*)(\s*[A-Za-z]+)?\s*\Z")
+_DECIMAL = re.compile(r"\s*[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\s*\Z")
+_BOOLEANS = frozenset({"true", "false", "yes", "no", "on"})  # `off` is a value of journal_sync
 
 
 class Section(BaseModel):
@@ -27,19 +32,27 @@ class Section(BaseModel):
     @classmethod
     def _reject_boolean(cls, value: Any, info: ValidationInfo) -> Any:
         """Raise `ValueError` for a boolean in a field of another type: YAML's true and yes would be read as 1."""
-        field = cls.model_fields.get(info.field_name or "")
-        if isinstance(value, bool) and field is not None and field.annotation is not bool:
-            raise ValueError("it must not be a boolean, as YAML reads yes and no")
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if (isinstance(value, bool) or word in _BOOLEANS) and cls._type_of(info) is not bool:
+            raise ValueError("it must not be a boolean; YAML reads yes, no, on and off as one unless quotes are around")
         return value
 
     @field_validator("*", mode="before")
     @classmethod
-    def _reject_marks_in_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """Raise `ValueError` for a text such as `1_000` in a field of numbers, which only some programs read."""
-        field = cls.model_fields.get(info.field_name or "")
-        if isinstance(value, str) and field is not None and field.annotation in _NUMBERS and "_" in value:
-            raise ValueError("a number is written with digits and no marks between them, such as 1000")
+    def _reject_doubtful_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Raise `ValueError` for numbers such as `1_000`, `080` and `8081.0`, which programs read in different ways."""
+        kind = cls._type_of(info)
+        if kind not in _NUMBERS or not isinstance(value, str | float):
+            return value
+        form = _DECIMAL if kind is float else _WHOLE
+        if not form.match(str(value)):
+            raise ValueError("a number is written with digits, without leading zeros and other marks, such as 1000")
         return value
+
+    @classmethod
+    def _type_of(cls, info: ValidationInfo) -> Any:
+        field = cls.model_fields.get(info.field_name or "")
+        return None if field is None else field.annotation
 
 
 class ZmrConfig(Section):
@@ -57,7 +70,7 @@ class ZmrConfig(Section):
         None, ge=1, description="Worker processes that `up` starts; none = number of CPUs."
     )
     processes_per_worker: int = Field(0, ge=0, description="Worker processes of one `runworker`; 0 = number of CPUs.")
-    job_root: Path | None = Field(None, description="Folder of spill files; by default `zmr` in `home`.")
+    job_root: Folder | None = Field(None, description="Folder of spill files; by default `zmr` in `home`.")
     reduce_count: int = Field(32, ge=1, le=4096, description="Reduce partitions of a job.")
     map_job_size: int = Field(10_000, ge=1, description="Documents per split.")
     outstanding_maps: int = Field(16, ge=1, description="Splits of one job handed out at once.")
@@ -100,7 +113,7 @@ class NotifyConfig(Section):
     """Keys below `notify:`, the alerts sent if an aggregate fails, lags or is wrong."""
 
     email: Addresses = Field([], description="Mail addresses that receive alerts; none = no mail.")
-    email_from: str = Field("zarkov@localhost", min_length=3, description="Sender of these mails.")
+    email_from: Sender = Field("zarkov@localhost", description="Sender of these mails.")
     smtp_url: SmtpUrl = Field(
         "smtp://127.0.0.1:25", description="Mail server, such as smtp://user:password@host:587 or smtps://host."
     )

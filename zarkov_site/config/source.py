@@ -95,7 +95,7 @@ def _read_file(layered: LayeredValues, name: str | None, folders: Sequence[Path]
     if path is None:
         return
     try:
-        content = yaml_text.loads(path.read_text(encoding="utf-8"))
+        content = yaml_text.loads(path.read_text(encoding="utf-8"), plain_numbers=True)
     except OSError as error:
         raise ConfigError(f"configuration file {path}: {error.strerror}; name a file that can be read") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -109,9 +109,9 @@ def _read_file(layered: LayeredValues, name: str | None, folders: Sequence[Path]
 
 
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    known = set(known_keys())
     for name, value in tree.items():
-        info = Config.model_fields.get(str(name)) if not prefix else None
-        if isinstance(value, dict) and (info is None or section_model(info.annotation)):
+        if isinstance(value, dict) and f"{prefix}{name}" not in known:
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -25,7 +25,8 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Process
 
-from zarkov_site.config.home import PRIVATE, HomeFolder
+from zarkov_site.config.file_access import PRIVATE
+from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
 
 FIRST_PARTS_WAIT_S = 4.0  # part of this time for the parts that stop first, while those that they use still run

@@ -285,7 +285,7 @@ def _original(key: str) -> dict[str, Any] | None:
 
 
 def _entry_document(entry: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: value for name, value in entry.items() if name not in ("_id", "mended", "sizes")}
+    shown = {name: value for name, value in entry.items() if name not in ("_id", "mended", "sizes", "delivery")}
     return {
         "key": quarantine.key_text(entry["_id"]),
         "replayed": None,

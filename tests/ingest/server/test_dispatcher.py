@@ -15,7 +15,8 @@ from ingest.journal.journal import Journal
 from ingest.journal.record import RecordKind
 from ingest.server.dispatcher import Dispatcher, ReservedBlock
 from ingest.settings import IngestSettings
-from ingest.store.block_commit import BlockCommit, BlockContent, Verdict
+from ingest.store.block_commit import BlockCommit
+from ingest.store.block_content import BlockContent, Verdict
 from ingest.store.block_release import revoke
 from ingest.store.store import Store
 

@@ -6,18 +6,20 @@ import dataclasses
 import datetime as dt
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import bson
 import pytest
+import zmq
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient, ZarkovClient
 from ingest.exceptions import BindError, BusyError, DeliveryError, QueueFullError
 from ingest.journal.block import Block
+from ingest.server.receivers import Receivers
 from ingest.settings import IngestSettings
-from ingest.store.block_commit import BlockContent
+from ingest.store.block_content import BlockContent
 from ingest.store.store import connect
 from ingest.transport import notice
 from ingest.wire.ack_request import refused_document
@@ -97,6 +99,65 @@ def test_input_that_another_receiver_refused_is_kept_under_its_name(
     assert b"{oops" in {q["raw"] for q in kept}
     assert [q["code"] for q in kept if q["source"] == "bson"] == ["unknown_command"]
     eventually(lambda: len(events(database)) == 1)
+
+
+def test_input_whose_answer_is_lost_is_quarantined_once_when_it_is_sent_again(
+    ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = Receivers._reply
+    lost: list[Any] = []
+
+    def lose_every_other(self: Receivers, envelope: Sequence[bytes], answer: dict[str, Any]) -> None:
+        lost.append(answer)
+        if len(lost) % 2 == 0:
+            reply(self, envelope, answer)
+
+    monkeypatch.setattr(Receivers, "_reply", lose_every_other)
+    bad = [{"type": "x", "n": n} for n in range(50)]
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=1, attempts=9) as client:
+        assert client.send([*bad, {"type": "good"}]).accepted == 1
+        client.refuse([Refusal("bad_json", "not JSON", b"{oops")] * 2)
+    assert len(lost) == 4
+    eventually(lambda: sums(database) == {"stored": 1, "duplicates": 53, "quarantined": 52})
+    kept = list(database["quarantine"].find())
+    assert sum(entry.get("count", 1) for entry in kept) == 52
+    assert [entry["raw"] for entry in kept if entry["code"] == "bad_json"] == [b"{oops"] * 2
+
+
+def test_input_without_ids_that_is_alike_is_quarantined_each_time(
+    ingester: RunningIngester, database: Database[Any]
+) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.linger = 0
+        dealer.connect(ingester.address("ack"))
+        for number in range(2):
+            dealer.send_multipart([bytes([number]), bson.encode({"typ": "x"})])
+            assert dealer.poll(60_000)
+            dealer.recv_multipart()
+    eventually(lambda: sums(database)["quarantined"] == 2)
+    assert database["quarantine"].count_documents({"delivery": {"$exists": False}}) == 2
+
+
+def test_a_short_request_is_answered_while_a_long_one_of_another_sender_is_read_and_none_of_the_same(
+    ingester: RunningIngester, database: Database[Any]
+) -> None:
+    long = bson.encode({"typ": "x"}) * 99_999
+    with zmq.Context() as context, context.socket(zmq.DEALER) as one, context.socket(zmq.DEALER) as other:
+        for socket in (one, other):
+            socket.linger = 0
+            socket.connect(ingester.address("ack"))
+            socket.send_multipart([b"warm", bson.encode({"type": "warm"})])
+            assert socket.poll(60_000) and socket.recv_multipart()[0] == b"warm"
+        one.send_multipart([b"long", long])
+        one.send_multipart([b"after it", bson.encode({"type": "after"})])
+        overtook = 0
+        while not one.poll(0):
+            other.send_multipart([b"short", bson.encode({"type": "short"})])
+            assert other.poll(60_000) and other.recv_multipart()[0] == b"short"
+            overtook += not one.poll(0)
+        assert overtook >= 2
+        assert [one.recv_multipart()[0] for _ in range(2) if one.poll(60_000)] == [b"long", b"after it"]
+    eventually(lambda: sums(database)["quarantined"] == 99_999)
 
 
 def test_the_verdicts_account_for_all_input(

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bson
 import psutil
 import pytest
 from pymongo.database import Database
 
+from ingest.client import AcknowledgedClient
+from ingest.exceptions import DeliveryError
 from ingest.journal.journal import journal_folders
 from ingest.store.block_release import revoke
 from ingest.store.ingester_report import advice, summarize
 from ingest.store.store import Store, connect
+from ingest.wire.refusal import pieces_of
 from tests.support.ingest.killable import PHASES
 from tests.support.ingest.load import Load, Victim, journalled, prove
+from tests.support.ingest.running import sums
 from tests.support.waiting import eventually
 
 
@@ -62,6 +68,35 @@ def test_an_ingester_killed_in_every_phase_loses_and_doubles_nothing(
 ) -> None:
     hits = kill_round(mongo_uri, database, tmp_path, victims, 12)
     assert set(hits) == set(PHASES)
+
+
+@pytest.mark.parametrize("phase", ["journalling", "inserting", "settling"])
+def test_what_is_refused_is_quarantined_once_though_the_ingester_is_killed_over_it(
+    mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim], phase: str
+) -> None:
+    victim = Victim(mongo_uri, database.name, tmp_path)
+    victims.append(victim)
+    left: list[Any] = [{"type": "x", "n": n} for n in range(100)]
+    killer = threading.Thread(target=victim.kill_in, args=[phase])
+    killer.start()
+    eventually(lambda: victim.is_targeted)
+    while left:
+        address = victim.addresses["ack_bind_address"]
+        try:
+            with AcknowledgedClient(address, timeout_s=2, attempts=1, connect_timeout_s=0.5) as client:
+                client.send(left)
+            left = []
+        except DeliveryError as error:
+            left = error.data["unsent"]
+        if not killer.is_alive() and victim.process.poll() is not None:
+            victim.start()
+    killer.join()
+    if victim.process.poll() is not None:
+        victim.start()
+    eventually(lambda: len(journal_folders(victim.journals)) == 1)
+    eventually(lambda: sums(database)["quarantined"] == 100)
+    pieces = [piece for entry in database["quarantine"].find() for piece in pieces_of(entry) or ()]
+    assert sorted(bson.decode(piece)["n"] for piece in pieces) == list(range(100))
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import bson
@@ -14,9 +15,11 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from ingest.client import AcknowledgedClient
 from ingest.journal.block import BlockBounds
-from ingest.store.block_commit import BlockCommit, BlockContent, Verdict
+from ingest.store.block_commit import BlockCommit
+from ingest.store.block_content import BlockContent, Verdict
 from ingest.store.block_release import revoke
-from ingest.store.store import connect
+from ingest.store.store import Store, connect
+from ingest.wire.refusal import Refusal
 from tests.support.ingest import bson_shapes as shapes
 from tests.support.ingest.running import RunningIngester
 from tests.support.waiting import eventually
@@ -172,3 +175,52 @@ def test_a_commit_whose_answer_was_lost_is_found_by_its_verdict(
     eventually(lambda: counts().settled == 2)
     assert (len(lost), counts().stored, counts().duplicates) == (1, 2, 0)
     assert database["event.1"].count_documents({}) == 2
+
+
+def refused(delivery: str, **fields: Any) -> dict[str, Any]:
+    return Refusal("bad_type", "m", b"raw", delivery=delivery).to_document("ack", datetime.now(UTC)) | fields
+
+
+def committed(store: Store, commits: BlockCommit, number: int, refusals: list[dict[str, Any]]) -> Verdict:
+    """Commit refusals as block `number` and return its verdict."""
+    reservation = store.reserve(store.prepare(), ("j", number), BlockBounds(number, number), 1)
+    count = sum(refusal.get("count", 1) for refusal in refusals)
+    content = BlockContent(refusals=list(map(bson.encode, refusals)), refused_count=count)
+    return commits.run(reservation, content, first_try=True)
+
+
+def test_refusals_of_a_request_that_was_sent_again_count_as_duplicates(mongo_uri: str, database: Database[Any]) -> None:
+    store = connect(mongo_uri, database.name)
+    commits = BlockCommit(store.database())
+    once = [refused("a.0"), refused("a.1", count=5), refused("")]
+    assert committed(store, commits, 1, once) == Verdict(quarantined=7)
+    assert committed(store, commits, 2, [*once, refused("b.0")]) == Verdict(quarantined=2, duplicates=6)
+    assert committed(store, commits, 3, [refused("c.0", count=2)] * 3) == Verdict(quarantined=2, duplicates=4)
+    kept = [(entry["_id"]["s"], entry["_id"]["i"], entry.get("delivery")) for entry in database["quarantine"].find()]
+    assert sorted(kept, key=str) == sorted(
+        [(1, 0, "a.0"), (1, 1, "a.1"), (1, 2, None), (2, 2, None), (2, 3, "b.0"), (3, 0, "c.0")], key=str
+    )
+    commits.close()
+    store.connection.close()
+
+
+def test_a_refusal_that_another_ingester_stores_meanwhile_is_looked_up_again(
+    mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect(mongo_uri, database.name)
+    commits, other = BlockCommit(store.database()), BlockCommit(store.database())
+    look_up = BlockCommit._look_up_refusals
+    looked: list[bool] = []
+
+    def stored_after_the_first(self: BlockCommit, content: BlockContent) -> None:
+        look_up(self, content)
+        if self is commits and not looked:
+            looked.append(True)
+            assert committed(store, other, 2, [refused("a.0")]) == Verdict(quarantined=1)
+
+    monkeypatch.setattr(BlockCommit, "_look_up_refusals", stored_after_the_first)
+    assert committed(store, commits, 1, [refused("a.0"), refused("a.1")]) == Verdict(quarantined=1, duplicates=1)
+    assert sorted(entry["delivery"] for entry in database["quarantine"].find()) == ["a.0", "a.1"]
+    for each in (commits, other):
+        each.close()
+    store.connection.close()

@@ -21,7 +21,7 @@ from ingest.load.quarantine_input import as_text, decoded, from_text
 from ingest.load.quarantine_replay import ReplayedEntry, keep_mended, replay_all
 from ingest.server.counters import Counters, Counts, RateMeter
 from ingest.settings import IngestSettings
-from ingest.store.block_commit import Verdict
+from ingest.store.block_content import Verdict
 from ingest.store.block_release import revoke
 from ingest.store.ingester_report import advice, report, summarize
 from ingest.store.quarantine import key_text, parse_key

@@ -147,6 +147,26 @@ def test_a_sender_whose_key_file_was_removed_is_refused(
         eventually(lambda: "does not know this key" in refusal_reason(client))
 
 
+def test_an_open_connection_outlives_its_key_file_until_the_ingester_is_restarted(
+    start_ingester: Start, ingest_settings: IngestSettings, ring: KeyRing, tmp_path: Path
+) -> None:
+    """Check what docs/operations.md says under "A sender is refused"."""
+    settings = dataclasses.replace(ingest_settings, curve=ring.server, ack_bind_address=f"ipc://{tmp_path}/ack")
+    keys = ring.client("shop")
+    running = start_ingester(settings)
+    with AcknowledgedClient(settings.ack_bind_address, keys=keys, connect_timeout_s=20, timeout_s=20) as client:
+        assert client.event("x", {}).accepted == 1
+        (ring.clients / "shop.curve").unlink()
+        assert client.event("x", {}).accepted == 1
+        running.stop()
+        start_ingester(settings)
+        refused = AcknowledgedClient(settings.ack_bind_address, keys=keys, attempts=1, connect_timeout_s=2)
+        eventually(lambda: "does not know this key" in refusal_reason(refused))
+        refused.close()
+        with pytest.raises(DeliveryError):
+            client.event("x", {})
+
+
 def test_a_client_refused_later_reports_it_and_works_again_with_the_right_keys(
     start_ingester: Start, ingest_settings: IngestSettings, ring: KeyRing, tmp_path: Path, database: Database[Any]
 ) -> None:

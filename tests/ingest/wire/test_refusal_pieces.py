@@ -179,3 +179,45 @@ def test_an_entry_that_does_not_say_how_it_is_joined_is_not_guessed(fields: dict
     command = {"$command": REFUSED, "code": "bad_json", "message": "m"} | entry
     assert command_fault(command) == ""
     assert [each.joined for each in ack_request.refusals([command])] == [CUT]
+
+
+@pytest.mark.parametrize("size", [MAX_RAW_BYTES - 1, MAX_RAW_BYTES, MAX_RAW_BYTES + 1, 2**24 - 1, 2**24])
+def test_input_of_any_size_is_quarantined_alike_when_it_is_forwarded(size: int) -> None:
+    raw = b"[" * size
+    given = ReceivedBatch("json")
+    json_reader.read_message(raw, given, 0)
+    batch = ReceivedBatch("http", frozenset({REFUSED}))
+    message = b"".join(map(ack_request.refused_document, given.refusals))
+    bson_reader.read_message(message, batch, 0)
+    assert batch.refusals == [] and len(message) < 2**20 + 1000
+    found = ack_request.refusals(batch.commands)
+    assert [each.to_document("x", None) for each in found] == [each.to_document("x", None) for each in given.refusals]
+
+
+def test_many_long_inputs_are_forwarded_one_by_one() -> None:
+    given = [Refusal("bad_json", "m", b"%d" % number * (MAX_RAW_BYTES + 1), number) for number in range(30)]
+    batch = ReceivedBatch("http", frozenset({REFUSED}))
+    bson_reader.read_message(b"".join(map(ack_request.refused_document, gathered(given))), batch, 0)
+    assert [each.to_document("x", None) for each in ack_request.refusals(batch.commands)] == [
+        each.to_document("x", None) for each in given
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(
+            {"bytes": MAX_RAW_BYTES},
+            {"bytes": MAX_RAW_BYTES + 1},
+            {"sha256": "0" * 64},
+            {"bytes": -1, "sha256": "0" * 64},
+        ),
+        *({"bytes": 2**30, "sha256": "0" * 63}, {"bytes": 2**30, "sha256": "A" * 64}, {"bytes": 2**30, "sha256": 1}),
+        *({"bytes": 2**30, "sha256": "0" * 64, "raw": b"x" * 4097}, {"bytes": "x", "sha256": "0" * 64}),
+    ],
+)
+def test_a_forwarded_refusal_of_longer_input_has_all_of_its_fields(fields: dict[str, Any]) -> None:
+    command = {"$command": REFUSED, "code": "bad_json", "message": "m", "raw": b"x"}
+    assert command_fault(command) == ""
+    assert command_fault(command | {"bytes": 2**30, "sha256": "0" * 64}) == ""
+    assert command_fault(command | fields)

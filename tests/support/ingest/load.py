@@ -61,6 +61,11 @@ class Victim:
         self.kill()
         return self.phases()
 
+    @property
+    def is_targeted(self) -> bool:
+        """Return whether `kill_in` has told the process in which phase to halt."""
+        return self._phases.read_bytes()[TARGET] > 0
+
     def phases(self) -> set[str]:
         """Return the phases it is in, or was in when it died."""
         return {PHASES[i] for i, count in enumerate(self._phases.read_bytes()[: len(PHASES)]) if count}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ingest.journal.journal import Journal
 from ingest.settings import JournalSettings
 from tests.support import command
+from zarkov_site.config.file_access import close_to_others
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import HomeError
 
@@ -76,14 +81,86 @@ def test_what_is_made_in_a_home_folder_that_others_can_enter_is_private(tmp_path
     assert fresh.root.stat().st_mode & 0o077 == 0
 
 
+def mode(path: Path) -> str:
+    return f"{stat.S_IMODE(path.stat().st_mode):04o}"
+
+
+def test_a_home_folder_of_an_older_version_is_closed_to_others_with_a_warning(tmp_path: Path) -> None:
+    root = tmp_path / "open"
+    secrets = ("zarkov.sqlite3", "zarkov.sqlite3-wal", "zarkov.sqlite3-shm", "zarkov.sqlite3-journal", "admin-password")
+    below = ("keys/django", "keys/ingest.curve", "keys/ingest-clients/own.curve", "mongo/uri", "mongo/keyfile")
+    folders = ("keys", "keys/ingest-clients", "mongo", "run", "log", "journal", "zmr")
+    for name in folders:
+        (root / name).mkdir(parents=True)
+    for name in (*secrets, *below, "log/web.log", "mine.txt"):
+        (root / name).touch()
+    for path in (*root.rglob("*"), root):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    (root / "zarkov.sqlite3").unlink()
+    with sqlite3.connect(root / "zarkov.sqlite3") as database:
+        database.execute("create table t (x)")
+    database.close()
+    (root / "zarkov.sqlite3").chmod(0o664)
+    shown = command.manage("checkconfig", environ={"ZARKOV_HOME": str(root)}).stderr
+    assert "could read keys, keys/ingest-clients, mongo, journal, " in shown and "replace the passwords" in shown
+    left = [name for name in (*secrets, *below) if (root / name).exists()]
+    assert {name: mode(root / name) for name in left} == dict.fromkeys(left, "0600")
+    assert {name: mode(root / name) for name in folders} == dict.fromkeys(folders, "0700")
+    assert (mode(root), mode(root / "mine.txt")) == ("0755", "0644")
+    again = command.manage("checkconfig", environ={"ZARKOV_HOME": str(root)}).stderr
+    assert "could read" not in again and "(mine.txt)" in again
+
+
+def test_what_nobody_else_could_reach_is_closed_without_a_warning(home: HomeFolder) -> None:
+    home.secret("django")
+    home.root.chmod(0o700)
+    (home.keys / "django").chmod(0o644)
+    assert home.prepare() == ""
+    assert mode(home.keys / "django") == "0600"
+
+
+def test_links_and_what_belongs_to_others_are_left_alone(
+    home: HomeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.prepare()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    for path in (elsewhere, elsewhere / "file"):
+        path.chmod(0o755)
+    (home.root / "log").symlink_to(elsewhere)
+    (home.root / "admin-password").symlink_to(elsewhere / "file")
+    home.secret("django")
+    (home.keys / "django").chmod(0o644)
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+    assert close_to_others(home.root) == []
+    monkeypatch.undo()
+    assert close_to_others(home.root) == ["keys/django"]
+    assert (mode(elsewhere), mode(elsewhere / "file")) == ("0755", "0755")
+
+
+def test_a_folder_in_which_others_have_files_stays_open_to_them(
+    home: HomeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.prepare()
+    home.log.mkdir()
+    home.log.chmod(0o755)
+    theirs = SimpleNamespace(stat=lambda *, follow_symlinks: SimpleNamespace(st_uid=12_345))
+    scan = os.scandir
+    monkeypatch.setattr("os.scandir", lambda at: contextlib.nullcontext([theirs]) if isinstance(at, int) else scan(at))
+    assert close_to_others(home.root) == []
+    monkeypatch.undo()
+    assert close_to_others(home.root) == ["log"]
+
+
 def test_what_others_can_read_is_a_warning(tmp_path: Path) -> None:
     root = tmp_path / "open"
     root.mkdir()
-    (root / "zarkov.sqlite3").touch()
-    (root / "zarkov.sqlite3").chmod(0o644)
+    (root / "backup.sqlite3").touch()
+    (root / "backup.sqlite3").chmod(0o644)
     (root / "keys").mkdir(mode=0o700)
     root.chmod(0o755)
     shown = command.manage("checkconfig", environ={"ZARKOV_HOME": str(root)}).stderr
-    assert f"warning: home {root} has mode 0755" in shown and "(zarkov.sqlite3)" in shown
+    assert f"warning: home {root} has mode 0755" in shown and "(backup.sqlite3)" in shown
     root.chmod(0o700)
     assert HomeFolder(root).fault() == HomeFolder(root / "none").fault() == ""

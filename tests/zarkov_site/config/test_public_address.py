@@ -12,8 +12,8 @@ from django.urls import get_resolver
 from ingest.loopback import is_loopback
 from zarkov_site.config.config import Config
 from zarkov_site.config.public_address import PublicAddress, cookie_name
+from zarkov_site.config.server_address import OWN_PATHS
 from zarkov_site.config.source import load
-from zarkov_site.config.value import OWN_PATHS
 from zarkov_site.exceptions import ConfigError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zarkov_site.config.config import Config
+from tests.support.configuration import LISTS, config, file, refusal
 from zarkov_site.config.source import FILE_VARIABLE, SET_VARIABLE, known_keys, load
 from zarkov_site.exceptions import ConfigError
 
@@ -37,22 +37,6 @@ zmr:
   sink_port: 0
   processes_per_worker: null
 """
-
-
-def config(tmp_path: Path, environ: dict[str, str] | None = None) -> Config:
-    return load(environ or {}, [tmp_path])[0]
-
-
-def file(tmp_path: Path, text: str) -> dict[str, str]:
-    path = tmp_path / "given.yaml"
-    path.write_text(text)
-    return {FILE_VARIABLE: str(path)}
-
-
-def refusal(tmp_path: Path, environ: dict[str, str]) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load(environ, [tmp_path])
-    return str(caught.value)
 
 
 def test_defaults_are_as_documented(tmp_path: Path) -> None:
@@ -291,9 +275,6 @@ def test_a_task_module_has_the_name_of_a_module(tmp_path: Path, name: str) -> No
     assert f"{name!r} is not the name of a module" in refusal(tmp_path, {"ZARKOV_TASK_MODULES": name})
 
 
-LISTS = ("trusted_proxies", "allowed_hosts", "cors_origins", "task_modules", "notify.email")
-
-
 def test_these_are_all_the_settings_that_are_lists(tmp_path: Path) -> None:
     environ = {SET_VARIABLE: "trusted_proxies=::1"}
     got = config(tmp_path, environ)
@@ -303,7 +284,8 @@ def test_these_are_all_the_settings_that_are_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", LISTS)
 @pytest.mark.parametrize("empty", ["[]", " [ ] "])
 def test_a_list_can_be_emptied_by_every_source(tmp_path: Path, key: str, empty: str) -> None:
-    value = {"notify.email": "ops@example.org", "trusted_proxies": "10.0.0.9"}.get(key, "one.example")
+    value = {"notify.email": "ops@example.org", "trusted_proxies": "10.0.0.9"}.get(key)
+    value = value or ("https://one.example" if key == "cors_origins" else "one.example")
     *section, name = key.split(".")
     given = file(tmp_path, f"{section[0]}:\n  {name}: [{value}]\n" if section else f"{name}: [{value}]\n")
     assert attrgetter(key)(config(tmp_path, given)) != []
