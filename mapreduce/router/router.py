@@ -289,6 +289,7 @@ class Router:
             "spec": self.handler.spec_bytes(job),
             "say_s": job.steps.timings[step.kind].progress_every_s(),
             "store": self._store_identity,
+            "elsewhere": order.elsewhere,
         }
         payload: list[bytes] = []
         if step.kind == MAP_STEP and job.splits is not None:

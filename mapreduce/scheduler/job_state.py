@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, WorkerFailedError, lacks_right
+from mapreduce.exceptions import (
+    REFUSALS,
+    MapReduceError,
+    OutputGoneError,
+    TaskUnableError,
+    WorkerFailedError,
+    lacks_right,
+)
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import (
     CANCELLED,
@@ -222,7 +229,7 @@ class JobState:
             self.steps.abandon(attempt_id, now)
             aborts = []
         elif error.retryable:
-            step.fail(attempt.place, now)
+            step.fail(attempt.place, now, unable=isinstance(error, TaskUnableError))
             self.steps.abandon(attempt_id, now, pause=True)
             aborts = []
         else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, lacks_right
+from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, counts_against_worker, lacks_right
 from mapreduce.job.spec import COMPLETE, ERROR
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
@@ -46,6 +46,7 @@ class AssignStep:
     job: JobState
     step: Step
     attempt_id: str
+    elsewhere: bool  # see `Placement.has_another_host`
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Scheduler:
     def failed(self, answer: AttemptReply, error: MapReduceError, now: float) -> None:
         """Record the failure of an attempt."""
         job, begun_s = self._record_reply(answer, now)
-        if (error.retryable or lacks_right(error)) and begun_s is not None:
+        if counts_against_worker(error) and begun_s is not None:
             self.health.failed(answer.worker_id, f"{error.code}: {error.message}", begun_s, now)
         if lacks_right(error) and begun_s is not None:
             self.health.lacked_right(answer.worker_id)
@@ -268,6 +269,7 @@ class Scheduler:
                 return
             worker, job, step = given
             attempt_id = f"{self.epoch}.{next(self._numbers)}"
+            elsewhere = self._placement.has_another_host(worker.worker_id, step)
             try:
                 job.begin(step, attempt_id, worker.worker_id, now)
             except Exception as error:  # noqa: BLE001 - one broken job must not stop the others
@@ -279,7 +281,7 @@ class Scheduler:
                 worker.spare -= 1
             worker.running[attempt_id] = (job.job_id, now)
             self.health.assigned(worker.worker_id, now)
-            self._orders.append(AssignStep(worker.worker_id, job, step, attempt_id))
+            self._orders.append(AssignStep(worker.worker_id, job, step, attempt_id, elsewhere))
 
     def _abort_overdue(self, job: JobState, now: float) -> None:
         for attempt in job.steps.overdue(now):
