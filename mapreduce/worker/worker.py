@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,15 +69,20 @@ class Worker:
         self._waiting: deque[list[bytes]] = deque()  # assigned steps that wait for an executor
         self._credits = 0  # steps that the router can assign, as last reported to it
         self._refused: MapReduceError | None = None
-        self._claim: LockedFolder | None = None
+        self._folders = ExitStack()  # removes what was made
         self._closed = False
 
     def start(self) -> None:
-        """Bind the data socket, start executors and connect to the router. Raise `SpecError` if binding fails."""
-        self._claim = LockedFolder(self._settings.job_root, "worker-")
-        self.folder = self._claim.path
+        """Bind the data socket, start executors and connect to the router.
+
+        Raise `SpecError` if binding fails, `WorkerUnableError` if a folder cannot be used.
+        """
+        claim = LockedFolder(self._settings.job_root, "worker-", "zmr.job_root")
+        self._folders.callback(claim.release)
+        self.folder = claim.path
         self.map_outputs = MapOutputStore(self.folder)
         self._factory = ExecutorFactory(self._context, self._config)
+        self._folders.callback(self._factory.close)
         as_server(self._data, self._settings.curve)
         self._data.set(zmq.LINGER, _LINGER_MS)
         self._data.set_hwm(_HIGH_WATER)
@@ -109,9 +115,7 @@ class Worker:
         self._data.close()
         if self._router is not None:
             self._router.close()
-        if self._claim is not None:
-            self._factory.close()
-            self._claim.release()
+        self._folders.close()
         self._authenticator.close()
         self._context.term()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -56,15 +57,22 @@ class HomeFolder:
         return self.root / "admin-password"
 
     def prepare(self) -> None:
-        """Create the folder, for its owner only. Raise `HomeError` if it cannot be created or written to."""
+        """Create the folder, for its owner only.
+
+        Raise `HomeError` if it cannot be created or written to, or has something else where a folder belongs.
+        """
         try:
             self.root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             self.run.mkdir(mode=PRIVATE, exist_ok=True)
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(13, "not writable")
+            for folder in (self.keys, self.log, self.mongo):
+                if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         except OSError as error:
             raise HomeError(
-                f"home {self.root} cannot be used ({error.strerror}): choose another folder with --set home=..."
+                f"home {self.root} cannot be used ({error.filename or self.root}: {error.strerror}): it must be a "
+                "folder that this user can write to; mend it, or choose another one with --set home=..."
             ) from None
 
     def _make(self, folder: Path) -> None:
