@@ -73,10 +73,11 @@ class Placement:
         return mine in free and self._is_next(mine, step, free)
 
 
-def _order(place: Place, step: Step) -> tuple[int, bool, int, int, int]:
+def _order(place: Place, step: Step) -> tuple[int, bool, bool, int, int, int]:
     """Return how late in the queue of places for `step` this one is: attempts that run there and failures there.
 
-    A host that may be unable to run its task is worse than one that runs it already on another worker.
+    A host that may be unable to run its task is worse than one that runs it already on another worker. If the step is
+    late where it runs, a worker that may only claim to work is worse, too.
     """
     host = place.host.name
     running = [attempt.place for attempt in step.attempts.values()]
@@ -84,6 +85,7 @@ def _order(place: Place, step: Step) -> tuple[int, bool, int, int, int]:
     return (
         running.count(place.name),
         host in _unable_hosts(step),
+        bool(running) and not place.proven,
         sum(host_of(name) == host for name in running),
         sum(count for name, count in troubles.items() if host_of(name) == host),
         troubles.get(place.name, 0),

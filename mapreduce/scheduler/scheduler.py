@@ -260,10 +260,14 @@ class Scheduler:
                 self._orders.append(JobEnded(job))
 
     def _assign_steps(self, now: float) -> None:
-        """Assign steps one by one: to the worker with most idle slots, from the job with fewest running steps."""
+        """Assign steps one by one: to the worker with most idle slots, from the job with fewest running steps.
+
+        Those of which nothing is known come last: a worker may only claim to work.
+        """
         open_jobs = [job for job in self.jobs.values() if not job.ended]
         while open_jobs:
-            idle = sorted((w for w in self.workers.values() if w.accepts), key=lambda w: -w.idle)
+            accepting = [worker for worker in self.workers.values() if worker.accepts]
+            idle = sorted(accepting, key=lambda worker: (self.health.is_unknown(worker.worker_id), -worker.idle))
             given = self._for_idle_worker(idle, open_jobs, now) or self._for_spare_executor(open_jobs, now)
             if given is None:
                 return
