@@ -25,7 +25,8 @@ from mapreduce.router.request_handler import RequestHandler
 from mapreduce.router.status_report import StatusReport
 from mapreduce.scheduler.job_state import JobLimits, JobState
 from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
-from mapreduce.scheduler.scheduler import STOPPED, AbortStep, AssignStep, AttemptReply, JobEnded, Scheduler, WorkerGone
+from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, WorkerGone
+from mapreduce.scheduler.scheduler import STOPPED, AttemptReply, Scheduler
 from mapreduce.scheduler.step import MAP_STEP, REDUCE_STEP
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings

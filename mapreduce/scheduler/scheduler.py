@@ -15,6 +15,7 @@ from mapreduce.job.spec import COMPLETE, ERROR
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
+from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, Order, WorkerGone
 from mapreduce.scheduler.placement import Placement
 from mapreduce.scheduler.reply_check import result_fault
 from mapreduce.scheduler.step import WRITING, Attempt, Step
@@ -36,44 +37,6 @@ class AttemptReply:
     worker_id: str
     job_id: str
     attempt_id: str
-
-
-@dataclass(frozen=True)
-class AssignStep:
-    """Order: send a step to a worker."""
-
-    worker_id: str
-    job: JobState
-    step: Step
-    attempt_id: str
-    elsewhere: bool  # see `Placement.has_another_host`
-
-
-@dataclass(frozen=True)
-class AbortStep:
-    """Order: abort an attempt whose result is no longer wanted."""
-
-    worker_id: str
-    attempt_id: str
-
-
-@dataclass(frozen=True)
-class WorkerGone:
-    """Notice: a worker left or is lost, and why."""
-
-    worker_id: str
-    name: str
-    why: str
-
-
-@dataclass(frozen=True)
-class JobEnded:
-    """Order: record the end of a job and reply to the clients that wait for it."""
-
-    job: JobState
-
-
-Order = AssignStep | AbortStep | WorkerGone | JobEnded
 
 
 class Scheduler:

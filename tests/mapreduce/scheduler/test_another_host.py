@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mapreduce.exceptions import StoreUnavailableError, TaskUnableError
+from mapreduce.scheduler.order import AssignStep
 from mapreduce.scheduler.placement import PATIENCE_S
-from mapreduce.scheduler.scheduler import AssignStep
 from mapreduce.scheduler.step import FIRST_BACKUP_S
 from mapreduce.scheduler.worker_health import QUARANTINED
 from tests.support.mapreduce.scheduler_harness import SchedulerHarness
