@@ -23,7 +23,8 @@ from mapreduce.job.spec import COMPLETE, ERROR, JobSpec, JobStatus
 from mapreduce.router import job_store
 from mapreduce.router.request_handler import RequestHandler
 from mapreduce.router.status_report import StatusReport
-from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.job_limits import JobLimits
+from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
 from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, WorkerGone
 from mapreduce.scheduler.scheduler import STOPPED, AttemptReply, Scheduler

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mapreduce.job.spec import JobSpec, Output, Source
-from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.job_limits import JobLimits
+from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
 from mapreduce.scheduler.order import AssignStep
 from mapreduce.scheduler.scheduler import AttemptReply, Scheduler
