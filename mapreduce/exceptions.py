@@ -72,6 +72,10 @@ class FinalizeFailedError(MapReduceError, code="finalize_failed"):
     """The finalize raised; `details` hold the key and the traceback."""
 
 
+# Errors that task code has raised in a step.
+TASK_FAILURES = (MapFailedError, ReduceFailedError, FinalizeFailedError)
+
+
 class CallFailedError(MapReduceError, code="call_failed"):
     """The function of a basic job raised; `details` hold the traceback."""
 
@@ -118,6 +122,18 @@ class OtherStoreError(MapReduceError, code="other_store", retryable=True):
 
 class WorkerUnableError(MapReduceError, code="worker_unable", retryable=True):
     """A worker lacks what a step needs, such as space on its disk or memory. Other workers may have it."""
+
+
+class TaskUnableError(MapReduceError, code="task_unable", retryable=True):
+    """Task code failed on a worker for a reason that may be its host's, such as a missing module or file.
+
+    The step is tried on another host. What fails there too is an error of the task.
+    """
+
+
+def counts_against_worker(error: MapReduceError) -> bool:
+    """Return True if a failure is a trouble of the worker, not a mistake of the task or of the job."""
+    return (error.retryable and not isinstance(error, TaskUnableError)) or lacks_right(error)
 
 
 class WorkerFailedError(MapReduceError, code="worker_failed"):

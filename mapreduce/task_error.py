@@ -26,15 +26,16 @@ def is_of_task(error: BaseException) -> bool:
     if isinstance(error, KeyboardInterrupt):
         return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if isinstance(error, MemoryError):
-        return not _raised_in_engine(error)
+        return not raising_module(error).startswith("mapreduce.")
     return not isinstance(error, Aborted)
 
 
-def _raised_in_engine(error: BaseException) -> bool:
+def raising_module(error: BaseException) -> str:
+    """Return the name of the module whose code raised `error`; empty if it was not raised."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    return frame is not None and str(frame.tb_frame.f_globals.get("__name__")).startswith("mapreduce.")
+    return "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
 
 
 def described(error: BaseException) -> str:

@@ -109,6 +109,12 @@ def _run(arguments: Sequence[str]) -> int:
     except SiteError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before Django's output is set up
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        what = f"{error.filename}: {error.strerror}: correct the setting that names it"
+        print(f"error: {what}", file=sys.stderr)  # noqa: T201 - before Django's output is set up
+        return 1
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(left)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import Any
 
 from zarkov_site.config.listen_address import in_url, reachable
@@ -63,7 +64,10 @@ _recorded: dict[str, str] = {}
 def _share_metrics() -> None:
     """Create an empty folder in which all workers count requests, see `aggregates.web.metrics.request_metrics`."""
     folder = _config.folder.run / "requests"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:  # gunicorn ends without a traceback
+        sys.exit(f"error: {folder}: {error.strerror}: it must be a folder that this user can write to")
     for left in folder.glob("*.db"):
         left.unlink(missing_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)

@@ -7,6 +7,7 @@ exit code.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -30,9 +31,9 @@ _NO_TABLES = ("no such table", "no such column", "does not exist")  # SQLite twi
 class ZarkovCommand(BaseCommand):
     """Base class of all commands. A subclass sets `help` and `example` and implements `perform`.
 
-    An error of Zarkov (with a stable `code` and `retryable`) or of a database driver ends the command with one line on
-    standard error and the error's `exit_code` (1 if it has none). Through `call_command`, the same error is raised as a
-    `CommandError` with that text and `returncode`.
+    An error of Zarkov (with a stable `code` and `retryable`), of a database driver or about a file ends the command
+    with one line on standard error and the error's `exit_code` (1 if it has none). Through `call_command`, the same
+    error is raised as a `CommandError` with that text and `returncode`.
     """
 
     example: ClassVar[str] = ""
@@ -111,9 +112,14 @@ def sender_keys(file: str | None) -> ClientKeys | None:
 
 
 def is_known(error: Exception) -> bool:
-    """Return True for errors whose text is meant for a person: those of Zarkov and of the database drivers."""
+    """Return True for errors whose text is meant for a person: of Zarkov, of database drivers, and about files."""
     ours = isinstance(getattr(error, "code", None), str) and isinstance(getattr(error, "retryable", None), bool)
-    return ours or isinstance(error, PyMongoError | OperationalError) or _lacks_tables(error)
+    return ours or isinstance(error, PyMongoError | OperationalError) or _lacks_tables(error) or _names_file(error)
+
+
+def _names_file(error: Exception) -> bool:
+    """Return True if the operating system refused something about a file, which the error names."""
+    return isinstance(error, OSError) and isinstance(error.filename, str | os.PathLike) and bool(error.strerror)
 
 
 def _lacks_tables(error: Exception) -> bool:
@@ -128,6 +134,8 @@ def one_line(error: Exception) -> str:
         text = f"MongoDB: {text.split(', Topology Description:')[0].split(', full error:')[0]}"
     elif isinstance(error, OperationalError | ProgrammingError):
         text = f"Django's database: {text}"
+    elif isinstance(error, OSError) and _names_file(error):
+        text = f"{error.filename}: {error.strerror}: check what is there, its owner and mode, and the space on its disk"
     return name_program(f"{text}: run `manage.py migrate`" if _lacks_tables(error) else text)
 
 

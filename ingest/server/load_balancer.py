@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import zmq
 
 from ingest.exceptions import IngesterFailedError
+from ingest.journal.segment import journal_errors
 from ingest.server.child_health import ChildHealth
 from ingest.server.leftover_journal import LeftoverJournal
 from ingest.server.push_reader import PUSH_READERS, end_mark
@@ -108,9 +109,12 @@ class LoadBalancer:
         return [process for process in self.processes() if process]
 
     def start(self) -> None:
-        """Bind everything and start the children."""
+        """Bind everything and start the children. Raise `JournalError` if none of them can have a journal."""
+        journals = self._settings.journal.folder
         child_sockets = [child_addresses(self._folder, number) for number in range(len(self._children))]
         try:
+            with journal_errors(journals):
+                journals.mkdir(mode=0o700, parents=True, exist_ok=True)
             for pair in SOCKET_PAIRS:
                 children = [child[pair.key] for child in child_sockets]
                 if pair.key in PUSH_READERS:

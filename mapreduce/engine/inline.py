@@ -99,7 +99,7 @@ class InlineEngine(Engine):
         progress: dict[str, Any] = {}
         claim: LockedFolder | None = None
         try:
-            claim = LockedFolder(self._settings.job_root, "inline-")
+            claim = LockedFolder(self._settings.job_root, "inline-", "zmr.job_root")
             self._perform(spec, claim.path, progress)
         except MapReduceError as error:
             return _failed(spec.job_id, error, progress)

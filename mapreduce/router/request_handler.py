@@ -18,7 +18,8 @@ from mapreduce.job.spec import END_STATES, ERROR, UNKNOWN, JobSpec, JobStatus
 from mapreduce.job.spec_check import checked_spec
 from mapreduce.router import job_store
 from mapreduce.router.pending_lookup import Envelope, PendingLookups
-from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.job_limits import JobLimits
+from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.scheduler import Scheduler
 from mapreduce.scheduler.worker_health import HealthReport
 from mapreduce.settings import EngineSettings

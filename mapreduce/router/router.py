@@ -23,10 +23,12 @@ from mapreduce.job.spec import COMPLETE, ERROR, JobSpec, JobStatus
 from mapreduce.router import job_store
 from mapreduce.router.request_handler import RequestHandler
 from mapreduce.router.status_report import StatusReport
-from mapreduce.scheduler.job_state import JobLimits, JobState
-from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
-from mapreduce.scheduler.scheduler import STOPPED, AbortStep, AssignStep, AttemptReply, JobEnded, Scheduler, WorkerGone
-from mapreduce.scheduler.step import MAP_STEP, REDUCE_STEP
+from mapreduce.router.task_message import task_message
+from mapreduce.scheduler.job_limits import JobLimits
+from mapreduce.scheduler.job_state import JobState
+from mapreduce.scheduler.map_output_index import SplitOutput
+from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, WorkerGone
+from mapreduce.scheduler.scheduler import STOPPED, AttemptReply, Scheduler
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
 from mapreduce.task_error import described
@@ -288,25 +290,8 @@ class Router:
         self._requests.send_multipart([*envelope, encode(document)])
 
     def _assign(self, order: AssignStep) -> None:
-        job, step = order.job, order.step
-        header: dict[str, Any] = {
-            "attempt": order.attempt_id,
-            "job": job.job_id,
-            "kind": step.kind,
-            "index": step.index,
-            "spec": self.handler.spec_bytes(job),
-            "say_s": job.steps.timings[step.kind].progress_every_s(),
-            "store": self._store_identity,
-        }
-        payload: list[bytes] = []
-        if step.kind == MAP_STEP and job.splits is not None:
-            header["split"] = job.splits[step.index].to_document()
-            header["partitions"] = job.partitions
-        elif step.kind == REDUCE_STEP:
-            runs, data = reduce_runs(job, step.index)
-            header["runs"] = pack_segments(runs)  # the worker forwards it to an executor without decoding
-            payload = [data]
-        self._send(order.worker_id, message.pack(message.TASK, header, *payload))
+        frames = task_message(order, self.handler.spec_bytes(order.job), self._store_identity)
+        self._send(order.worker_id, frames)
 
     def _ended(self, job: JobState, now: float) -> None:
         try:
@@ -408,21 +393,3 @@ def _bind(socket: Any, key: str, address: str) -> str:
             f"{key} {address} cannot be bound: {error.strerror}; stop the process that listens there, or set {key}"
         ) from None
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
-
-
-def reduce_runs(job: JobState, index: int) -> tuple[list[list[Any]], bytes]:
-    """Return the runs of a reduce step, `[label, partition, holder, split, attempt, path, offset, length]`, and bytes.
-
-    `holder` is `[worker id, data_uri]`, or None if the run is the next `length` bytes of the returned bytes.
-    """
-    wanted = set(job.group(index))
-    runs: list[list[Any]] = []
-    payload: list[bytes] = []
-    for output in job.outputs.values():
-        holder = None if output.data is not None else [output.worker_id, output.data_uri]
-        for label, partition, offset, length, _ in output.each():
-            if (label, partition) in wanted:
-                runs.append([label, partition, holder, output.split, output.attempt_id, output.path, offset, length])
-                if output.data is not None:
-                    payload.append(output.data[offset : offset + length])
-    return runs, b"".join(payload)

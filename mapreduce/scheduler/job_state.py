@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, WorkerFailedError, lacks_right
+from mapreduce.exceptions import (
+    REFUSALS,
+    MapReduceError,
+    OutputGoneError,
+    TaskUnableError,
+    WorkerFailedError,
+    lacks_right,
+)
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import (
     CANCELLED,
@@ -19,7 +25,6 @@ from mapreduce.job.spec import (
     COMPLETE,
     END_STATES,
     ERROR,
-    FINALIZE,
     MAP,
     QUERY,
     READY,
@@ -27,7 +32,8 @@ from mapreduce.job.spec import (
     JobSpec,
     JobStatus,
 )
-from mapreduce.job.value_check import is_whole
+from mapreduce.scheduler.job_limits import JobLimits, is_small
+from mapreduce.scheduler.job_progress import REDUCE_PHASES, JobMoment, JobTotals, job_progress
 from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions
 from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Attempt, MayTake, Step, Steps
 from mapreduce.step.map import MapCounts
@@ -38,29 +44,6 @@ FAILURE_CHARACTERS = 500  # limit of `last_failure`
 MAX_LOST = 5  # the job fails at this many attempts that were lost with their worker or timed out
 MAX_TRANSIENT = 12  # the job fails above this many temporary failures, such as MongoDB being unavailable
 log = logging.getLogger(__name__)
-
-_REDUCE_PHASES = (REDUCE, FINALIZE, COMMIT)
-
-
-@dataclass(frozen=True)
-class JobLimits:
-    """The router's settings that apply to every job."""
-
-    reduce_count: int
-    outstanding_maps: int
-    outstanding_reduces: int
-    split_limit_s: float
-    map_job_size: int = 0  # a range of at most this many ids is a small job; 0 = there are no small jobs
-
-
-@dataclass
-class ReduceTotals:
-    """Sums over the finished reduce steps of a job; see `CommitCounts`."""
-
-    keys: dict[str, int] = field(default_factory=dict)  # by output label
-    written: int = 0
-    present: int = 0
-    late: int = 0
 
 
 class JobState:
@@ -77,7 +60,7 @@ class JobState:
         self.turn_s = now  # jobs are served in this order; one that has lost a process goes to the end of the queue
         self.last_failure: str | None = None  # why an attempt failed or was lost most recently, for people
         self.ended_s: float | None = None
-        self._reduce_started_s: float | None = None
+        self._reduce_started_s: float | None = None  # on the router's clock; None = it has not started
         self.splits: list[KeyRange] | None = None
         self.outputs: dict[int, SplitOutput] = {}
         self.partitions = 1
@@ -87,9 +70,7 @@ class JobState:
         self._limits = limits
         self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code, or a right
         self._groups: list[list[tuple[str, int]]] = []
-        self._reduce_totals = ReduceTotals()
-        self._map_totals = MapCounts()  # over the available map outputs
-        self._bytes_shuffled = 0  # by the same outputs
+        self._totals = JobTotals()
         ceiling = (spec.split_limit_s if isinstance(spec, JobSpec) else None) or limits.split_limit_s
         self.steps = Steps(ceiling)
         self._small = isinstance(spec, JobSpec) and is_small(spec, limits.map_job_size)
@@ -106,7 +87,7 @@ class JobState:
             return None
         kinds: tuple[str, ...] = (CALL, SMALL, PLAN, MAP_STEP)
         most = self._limits.outstanding_maps
-        if self.state in _REDUCE_PHASES:
+        if self.state in REDUCE_PHASES:
             kinds, most = (REDUCE_STEP, PUBLISH, SMALL), self._limits.outstanding_reduces
         return self.steps.offer(kinds, worker_id, now, most, may_take)
 
@@ -131,10 +112,10 @@ class JobState:
         attempt.docs, attempt.confirmed, attempt.phase = docs, True, phase or attempt.phase
         if step.kind == SMALL:
             self.state = phase or self.state
-        elif step.kind == REDUCE_STEP and self.state in _REDUCE_PHASES:
+        elif step.kind == REDUCE_STEP and self.state in REDUCE_PHASES:
             steps = [other for other in self.steps.under_way if other.kind == REDUCE_STEP]
             phases = [a.phase or REDUCE for other in steps for a in other.attempts.values()]
-            self.state = min(phases, key=_REDUCE_PHASES.index)
+            self.state = min(phases, key=REDUCE_PHASES.index)
 
     def planned(self, splits: Iterable[KeyRange]) -> None:
         """Add a map step for each split, as known from a plan step or from the job's record."""
@@ -164,7 +145,7 @@ class JobState:
         if step is None or step.done or self.ended:
             return []
         self.outputs[output.split] = output
-        self._add_mapped(output)
+        self._totals.add_mapped(output)
         return self.steps.finish(step)
 
     def settle(self, slots: int, now: float) -> None:
@@ -172,7 +153,7 @@ class JobState:
         if self.state == MAP and self.splits is not None and not self.steps.left(MAP_STEP):
             self._reduce_started_s = now
             self._start_reduce(slots)
-        if self.state in _REDUCE_PHASES and not self._small and not self.steps.left(REDUCE_STEP):
+        if self.state in REDUCE_PHASES and not self._small and not self.steps.left(REDUCE_STEP):
             if not self._replaces():
                 self._end(COMPLETE, now)
             elif self.steps.get(PUBLISH, 0) is None:
@@ -195,10 +176,10 @@ class JobState:
         else:
             self.steps.finish(step)
             if step.kind == REDUCE_STEP:
-                self._add_reduced(result)
+                self._totals.add_reduced(result)
             elif step.kind == SMALL:
-                self._map_totals = MapCounts.from_document(result)
-                self._add_reduced(result)
+                self._totals.mapped = MapCounts.from_document(result)
+                self._totals.add_reduced(result)
                 self._end(COMPLETE, now)
             else:
                 self.result = result.get("result")
@@ -222,7 +203,7 @@ class JobState:
             self.steps.abandon(attempt_id, now)
             aborts = []
         elif error.retryable:
-            step.fail(attempt.place, now)
+            step.fail(attempt.place, now, unable=isinstance(error, TaskUnableError))
             self.steps.abandon(attempt_id, now, pause=True)
             aborts = []
         else:
@@ -286,58 +267,24 @@ class JobState:
         trace = error["details"].get("traceback") if error else None
         return JobStatus(self.job_id, self.state, error, trace, self._progress(now), self.result)
 
-    def _record_failure(self, step: Step, why: str) -> None:
-        self.last_failure = f"{step.kind} {step.index}: {why}"[:FAILURE_CHARACTERS]
-        log.warning("attempt failed job=%s failure=%r", self.job_id, self.last_failure)
-
     def _progress(self, now: float) -> dict[str, Any]:
         if isinstance(self.spec, CallSpec):
             return {}
-        small = int(self._small)
-        splits = self.steps.count(MAP_STEP) + small
-        splits_done = splits - self.steps.left(MAP_STEP) - (small and self.steps.left(SMALL))
-        elapsed = (now if self.ended_s is None else self.ended_s) - self.created_s
-        docs_in = self._map_totals.docs_in + self._in_progress(MAP_STEP, SMALL)
-        reduces = self.steps.count(REDUCE_STEP) + small
-        reduces_done = reduces - self.steps.left(REDUCE_STEP) - (small and self.steps.left(SMALL))
-        keys_done = sum(self._reduce_totals.keys.values())
-        return {
-            "splits": splits,
-            "splits_done": splits_done,
-            "docs_in": docs_in,
-            "docs_per_s": round(docs_in / elapsed, 1) if elapsed > 0 else 0.0,
-            "pairs_out": self._map_totals.pairs_out,
-            "bytes_shuffled": self._bytes_shuffled,
-            "reduces": reduces,
-            "reduces_done": reduces_done,
-            "keys_out": keys_done + self._in_progress(REDUCE_STEP),
-            "outputs": dict(self._reduce_totals.keys),
-            "written": self._reduce_totals.written,
-            "present": self._reduce_totals.present,
-            "late": self._reduce_totals.late,
-            "skipped_count": self._map_totals.skipped_count,
-            "skipped_ids": list(self._map_totals.skipped_ids),
-            "attempts_lost": self.attempts_lost,
-            "last_failure": self.last_failure,
-            "elapsed_s": round(elapsed, 3),
-            "remaining_s": self._remaining_s(now, splits, reduces_done),
-        }
+        moment = JobMoment(
+            now if self.ended_s is None else self.ended_s,
+            self.state,
+            self._small,
+            self.splits is not None,
+            self.created_s,
+            self._reduce_started_s,
+            self.attempts_lost,
+            self.last_failure,
+        )
+        return job_progress(moment, self.steps, self._totals)
 
-    def _in_progress(self, *kinds: str) -> int:
-        """Return documents or keys reported by steps that are running; two attempts at one step count once."""
-        steps = [step for step in self.steps.under_way if step.kind in kinds]
-        return sum(max(a.docs for a in step.attempts.values()) for step in steps)
-
-    def _remaining_s(self, now: float, splits: int, reduces_done: int) -> float | None:
-        """Estimate the rest of the current phase from its finished steps; None if there are none, or no phase runs."""
-        if self.state == MAP and self.splits is not None:
-            started_s, left = self.created_s, self.steps.left(MAP_STEP)
-            done = splits - left
-        elif self.state in _REDUCE_PHASES and self._reduce_started_s is not None:
-            started_s, left, done = self._reduce_started_s, self.steps.left(REDUCE_STEP), reduces_done
-        else:
-            return None
-        return round((now - started_s) / done * left, 1) if done else None
+    def _record_failure(self, step: Step, why: str) -> None:
+        self.last_failure = f"{step.kind} {step.index}: {why}"[:FAILURE_CHARACTERS]
+        log.warning("attempt failed job=%s failure=%r", self.job_id, self.last_failure)
 
     def _start_reduce(self, slots: int) -> None:
         if not self._groups:
@@ -352,18 +299,6 @@ class JobState:
     def _replaces(self) -> bool:
         outputs = self.spec.outputs.values() if isinstance(self.spec, JobSpec) else ()
         return any(output.output_type == "replace" for output in outputs)
-
-    def _add_reduced(self, result: dict[str, Any]) -> None:
-        totals = self._reduce_totals
-        for label, keys, written, present, late in result["outputs"]:
-            totals.keys[label] = totals.keys.get(label, 0) + keys
-            totals.written += written
-            totals.present += present
-            totals.late += late
-
-    def _add_mapped(self, output: SplitOutput) -> None:
-        self._map_totals.add(output.counts)
-        self._bytes_shuffled += output.length
 
     def holders(self, error: OutputGoneError) -> set[str]:
         """Return the ids of the workers that held the map output which could not be fetched."""
@@ -388,9 +323,7 @@ class JobState:
                 self.state = MAP
         if self.state != MAP:
             return []
-        self._map_totals, self._bytes_shuffled = MapCounts(), 0
-        for output in self.outputs.values():
-            self._add_mapped(output)
+        self._totals.count_again(self.outputs.values())
         return self.steps.take_back(REDUCE_STEP)
 
     def _stop(self, state: str, now: float, error: MapReduceError | None = None) -> list[Attempt]:
@@ -403,14 +336,3 @@ class JobState:
         self.state = state
         self.ended_s = now
         self.outputs.clear()
-
-
-def is_small(spec: JobSpec, map_job_size: int) -> bool:
-    """Return True if the range of ids fits into one split: with whole and unique ids it bounds the documents."""
-    low, high = spec.id_min, spec.id_max
-    if not is_whole(low) or not is_whole(high) or any(source.id_key != "_id" for source in spec.sources):
-        return False
-    if any(output.output_type == "replace" for output in spec.outputs.values()):
-        return False
-    inputs = sum(len(source.input_names) for source in spec.sources)
-    return bool((high - low) * inputs <= (spec.map_job_size or map_job_size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mapreduce.scheduler.step import CALL, PUBLISH, Step
+from mapreduce.scheduler.step import CALL, PUBLISH, Step, Trouble
 from mapreduce.scheduler.worker_health import QUARANTINED, HealthTracker, Place
 from mapreduce.scheduler.worker_state import WorkerState
 
@@ -40,8 +40,25 @@ class Placement:
             # A probe with it would hold up the job; but it may have failed where it should not.
             return all(place.state == QUARANTINED for place in admitted)
         if step.attempts:
-            return self._may_repeat(mine, step, admitted)
+            return self._may_repeat(mine, step, admitted, now)
         return not step.troubles or self._is_next(mine, step, admitted) or _waited(mine, step, now)
+
+    def has_another_host(self, worker_id: str, step: Step) -> bool:
+        """Return True if task code that fails on this worker, maybe because of its host, is to be tried on another.
+
+        One other host is enough: what has failed so on two is a mistake of the task. Workers in quarantine, and those
+        that have lost the step, need not be waited for.
+        """
+        mine = self._health.find(worker_id)
+        if mine is None or _unable_hosts(step) - {mine.host.name}:
+            return False
+        places = [place for able in self._able(step) if (place := self._health.find(able)) is not None]
+        return any(
+            place.host is not mine.host
+            and place.state != QUARANTINED
+            and not step.troubles.get(place.name, Trouble()).lost
+            for place in places
+        )
 
     def _able(self, step: Step) -> list[str]:
         return [w.worker_id for w in self._workers.values() if w.slots and w.worker_id not in step.refused_by]
@@ -49,23 +66,42 @@ class Placement:
     def _is_next(self, mine: Place, step: Step, admitted: list[Place]) -> bool:
         return _order(mine, step) <= min(_order(place, step) for place in admitted)
 
-    def _may_repeat(self, mine: Place, step: Step, admitted: list[Place]) -> bool:
+    def _may_repeat(self, mine: Place, step: Step, admitted: list[Place], now: float) -> bool:
         """Return True if no worker that is idle now is a better place for one more attempt at a running step."""
         idle = [place for place in admitted if self._workers[place.worker_id].accepts]
-        return self._is_next(mine, step, [*idle, mine])
+        free = [place for place in [*idle, mine] if not _leaves_time(place, step, now)]
+        return mine in free and self._is_next(mine, step, free)
 
 
-def _order(place: Place, step: Step) -> tuple[int, int, int, int]:
-    """Return how late in the queue of places for `step` this one is: attempts that run there and failures there."""
+def _order(place: Place, step: Step) -> tuple[int, bool, bool, int, int, int]:
+    """Return how late in the queue of places for `step` this one is: attempts that run there and failures there.
+
+    A host that may be unable to run its task is worse than one that runs it already on another worker. If the step is
+    late where it runs, a worker that may only claim to work is worse, too.
+    """
     host = place.host.name
     running = [attempt.place for attempt in step.attempts.values()]
     troubles = {name: trouble.count for name, trouble in step.troubles.items()}
     return (
-        sum(host_of(name) == host for name in running),
         running.count(place.name),
+        host in _unable_hosts(step),
+        bool(running) and not place.proven,
+        sum(host_of(name) == host for name in running),
         sum(count for name, count in troubles.items() if host_of(name) == host),
         troubles.get(place.name, 0),
     )
+
+
+def _unable_hosts(step: Step) -> set[str]:
+    """Return the hosts on which task code has failed at `step` for a reason that may be theirs."""
+    return {host_of(name) for name, trouble in step.troubles.items() if trouble.unable}
+
+
+def _leaves_time(place: Place, step: Step, now: float) -> bool:
+    """Return True if another host is trying the step after this one was unable to, and has had little time for it."""
+    host = place.host.name
+    elsewhere = any(host_of(attempt.place) != host for attempt in step.attempts.values())
+    return elsewhere and host in _unable_hosts(step) and not _waited(place, step, now)
 
 
 def _waited(place: Place, step: Step, now: float) -> bool:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, lacks_right
+from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, counts_against_worker, lacks_right
 from mapreduce.job.spec import COMPLETE, ERROR
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
+from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, Order, WorkerGone
 from mapreduce.scheduler.placement import Placement
 from mapreduce.scheduler.reply_check import result_fault
 from mapreduce.scheduler.step import WRITING, Attempt, Step
@@ -36,43 +37,6 @@ class AttemptReply:
     worker_id: str
     job_id: str
     attempt_id: str
-
-
-@dataclass(frozen=True)
-class AssignStep:
-    """Order: send a step to a worker."""
-
-    worker_id: str
-    job: JobState
-    step: Step
-    attempt_id: str
-
-
-@dataclass(frozen=True)
-class AbortStep:
-    """Order: abort an attempt whose result is no longer wanted."""
-
-    worker_id: str
-    attempt_id: str
-
-
-@dataclass(frozen=True)
-class WorkerGone:
-    """Notice: a worker left or is lost, and why."""
-
-    worker_id: str
-    name: str
-    why: str
-
-
-@dataclass(frozen=True)
-class JobEnded:
-    """Order: record the end of a job and reply to the clients that wait for it."""
-
-    job: JobState
-
-
-Order = AssignStep | AbortStep | WorkerGone | JobEnded
 
 
 class Scheduler:
@@ -170,7 +134,7 @@ class Scheduler:
     def failed(self, answer: AttemptReply, error: MapReduceError, now: float) -> None:
         """Record the failure of an attempt."""
         job, begun_s = self._record_reply(answer, now)
-        if (error.retryable or lacks_right(error)) and begun_s is not None:
+        if counts_against_worker(error) and begun_s is not None:
             self.health.failed(answer.worker_id, f"{error.code}: {error.message}", begun_s, now)
         if lacks_right(error) and begun_s is not None:
             self.health.lacked_right(answer.worker_id)
@@ -259,15 +223,20 @@ class Scheduler:
                 self._orders.append(JobEnded(job))
 
     def _assign_steps(self, now: float) -> None:
-        """Assign steps one by one: to the worker with most idle slots, from the job with fewest running steps."""
+        """Assign steps one by one: to the worker with most idle slots, from the job with fewest running steps.
+
+        Those of which nothing is known come last: a worker may only claim to work.
+        """
         open_jobs = [job for job in self.jobs.values() if not job.ended]
         while open_jobs:
-            idle = sorted((w for w in self.workers.values() if w.accepts), key=lambda w: -w.idle)
+            accepting = [worker for worker in self.workers.values() if worker.accepts]
+            idle = sorted(accepting, key=lambda worker: (self.health.is_unknown(worker.worker_id), -worker.idle))
             given = self._for_idle_worker(idle, open_jobs, now) or self._for_spare_executor(open_jobs, now)
             if given is None:
                 return
             worker, job, step = given
             attempt_id = f"{self.epoch}.{next(self._numbers)}"
+            elsewhere = self._placement.has_another_host(worker.worker_id, step)
             try:
                 job.begin(step, attempt_id, worker.worker_id, now)
             except Exception as error:  # noqa: BLE001 - one broken job must not stop the others
@@ -279,7 +248,7 @@ class Scheduler:
                 worker.spare -= 1
             worker.running[attempt_id] = (job.job_id, now)
             self.health.assigned(worker.worker_id, now)
-            self._orders.append(AssignStep(worker.worker_id, job, step, attempt_id))
+            self._orders.append(AssignStep(worker.worker_id, job, step, attempt_id, elsewhere))
 
     def _abort_overdue(self, job: JobState, now: float) -> None:
         for attempt in job.steps.overdue(now):

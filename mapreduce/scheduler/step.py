@@ -45,6 +45,7 @@ class Trouble:
 
     lost: int = 0
     transient: int = 0
+    unable: int = 0  # of the transient ones, those of task code for a reason that may be the host's
     last_s: float = 0.0  # time of the last one, on the router's clock
 
     @property
@@ -73,11 +74,12 @@ class Step:
         trouble = self.trouble(place, now)
         trouble.lost += 1
 
-    def fail(self, place: str, now: float) -> None:
-        """Record that an attempt failed for a temporary reason."""
+    def fail(self, place: str, now: float, *, unable: bool = False) -> None:
+        """Record that an attempt failed for a temporary reason, or because the host may be `unable` to run its task."""
         self.transient += 1
         trouble = self.trouble(place, now)
         trouble.transient += 1
+        trouble.unable += unable
 
     def trouble(self, place: str, now: float) -> Trouble:
         """Return the failures at a place, the last of which is at `now`."""

@@ -92,6 +92,7 @@ class Place:
     worker_id: str
     worker_name: str  # for people
     record: FailureRecord = field(default_factory=FailureRecord)
+    proven: bool = False  # True if it has done a step since it joined or last failed
     overtaken: int = 0  # late attempts in a row that another place overtook
     lacks_right: bool = False  # True if MongoDB refused a step to its login, and it has written nothing since
 
@@ -181,6 +182,11 @@ class HealthTracker:
         place = self._places.get(worker_id)
         return worker_id if place is None else place.name
 
+    def is_unknown(self, worker_id: str) -> bool:
+        """Return True if a worker has neither done a step nor failed since it joined: it may only claim to work."""
+        place = self._places.get(worker_id)
+        return place is None or not (place.proven or place.failures)
+
     def report(self, worker_id: str) -> HealthReport:
         """Return what people want to know of a worker's health."""
         place = self._places.get(worker_id)
@@ -197,7 +203,7 @@ class HealthTracker:
         before = place.state
         if not place.record.fail(why, begun_s, now, slow=slow):
             return
-        self.all_work = False
+        self.all_work = place.proven = False
         host = place.host
         host.failing.add(place.name)
         if len(host.failing) >= HOST_AFTER:
@@ -233,7 +239,7 @@ class HealthTracker:
         place = self._places.get(worker_id)
         if place is None or (place.lacks_right and not wrote):
             return
-        place.overtaken, place.lacks_right = 0, False
+        place.overtaken, place.lacks_right, place.proven = 0, False, True
         if place.failures or place.record.failures:
             log.info("worker works again worker=%.100r failures=%d", place.worker_name, place.failures)
         place.record.succeed()

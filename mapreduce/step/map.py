@@ -17,6 +17,7 @@ from pymongo.errors import PyMongoError
 from mapreduce.codec import NOT_BSON, encode
 from mapreduce.exceptions import KeyRefusedError, MapFailedError, MapReduceError, ReduceFailedError, WorkerUnableError
 from mapreduce.key import identity
+from mapreduce.resource_error import may_be_of_host
 from mapreduce.step.partition import group_by_partition
 from mapreduce.step.reader import DocumentReader
 from mapreduce.step.spill import RunWriter
@@ -224,12 +225,14 @@ def run_map(
     make_writer: Callable[[], RunWriter],
     *,
     skip: bool,
+    elsewhere: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[RunWriter, MapCounts]:
     """Map all documents of a split. Each call of `read` returns its batches from the start.
 
     If the map raises, `MapFailedError` names the document; with `skip`, the split is mapped again document by
-    document, and those on which the map fails are left out and counted. Other errors propagate.
+    document, and those on which the map fails are left out and counted. Nothing is left out for a reason that may be
+    this host's if the split can be tried `elsewhere`. Other errors propagate.
     """
     documents = DocumentReader(read(), on_progress)
     writer = make_writer()
@@ -240,19 +243,22 @@ def run_map(
     except MapReduceError as error:
         writer.discard()
         if not skip or isinstance(error, ReduceFailedError | WorkerUnableError):
-            raise _named(error, documents, job.id_key) from error
+            _name_document(error, documents, job.id_key)
+            raise
     except BaseException as error:
         writer.discard()
         if isinstance(error, PyMongoError) or not is_of_task(error):
             raise
-        if not skip:
+        if not skip or (elsewhere and may_be_of_host(error)):
             raise _map_failed(job, documents, read, error) from error
     else:
         return writer, MapCounts(documents.count, collector.pairs)
-    return _run_each(job, DocumentReader(read(), on_progress), make_writer())
+    return _run_each(job, DocumentReader(read(), on_progress), make_writer(), elsewhere=elsewhere)
 
 
-def _run_each(job: MapJob, documents: DocumentReader, writer: RunWriter) -> tuple[RunWriter, MapCounts]:
+def _run_each(
+    job: MapJob, documents: DocumentReader, writer: RunWriter, *, elsewhere: bool
+) -> tuple[RunWriter, MapCounts]:
     """Map each document separately, so that a document on which the map fails contributes nothing."""
     counts = MapCounts()
     collector = Collector(job, writer)
@@ -264,6 +270,8 @@ def _run_each(job: MapJob, documents: DocumentReader, writer: RunWriter) -> tupl
             except BaseException as error:
                 if isinstance(error, PyMongoError) or not is_of_task(error):
                     raise
+                if elsewhere and may_be_of_host(error):
+                    raise _failed_on(document, job.id_key, error) from error
                 counts.skipped_count += 1
                 if len(counts.skipped_ids) < SKIPPED_SHOWN:
                     counts.skipped_ids.append(document.get(job.id_key, document.get("_id")))
@@ -296,10 +304,14 @@ def _map_failed(
     if document is None or not _fails_alone(job, document):
         # A map that reads ahead fails late: search for the document that fails by itself.
         document = next((item for item in DocumentReader(read()) if _fails_alone(job, item)), None)
-    where = "no single document" if document is None else f"document {document.get(job.id_key)!r}"
+    return _failed_on(document, job.id_key, error)
+
+
+def _failed_on(document: dict[str, Any] | None, id_key: str, error: BaseException) -> MapFailedError:
+    where = "no single document" if document is None else f"document {document.get(id_key)!r}"
     return MapFailedError(
         f"map failed on {where}: {described(error)}",
-        {"document_id": None if document is None else document.get(job.id_key), "traceback": task_traceback(error)},
+        {"document_id": None if document is None else document.get(id_key), "traceback": task_traceback(error)},
     )
 
 
@@ -313,8 +325,8 @@ def _fails_alone(job: MapJob, document: dict[str, Any]) -> bool:
     return False
 
 
-def _named(error: MapReduceError, documents: DocumentReader, id_key: str) -> MapReduceError:
-    """Return `error`; if the map caused it, add the document that was read last."""
+def _name_document(error: MapReduceError, documents: DocumentReader, id_key: str) -> None:
+    """Add to `error` the document that was read last, if the map caused it."""
     document = documents.current
     if (
         isinstance(error, MapFailedError | KeyRefusedError)
@@ -322,4 +334,3 @@ def _named(error: MapReduceError, documents: DocumentReader, id_key: str) -> Map
         and "document_id" not in error.details
     ):
         error.details["document_near"] = document.get(id_key)
-    return error

@@ -76,9 +76,17 @@ class StepRunner:
         return split.plan(self._client, self.spec, self._limits.map_job_size)
 
     def map(
-        self, span: KeyRange, partitions: int, on_progress: Callable[[int], None] | None = None
+        self,
+        span: KeyRange,
+        partitions: int,
+        on_progress: Callable[[int], None] | None = None,
+        *,
+        elsewhere: bool = False,
     ) -> tuple[MapOutput, MapCounts]:
-        """Map one split into sorted runs by partition; call `on_progress` with the number of documents read so far."""
+        """Map one split into sorted runs by partition; call `on_progress` with the number of documents read so far.
+
+        With `elsewhere`, as in `run_map`, another host can try the split.
+        """
         source = self.spec.sources[span.source]
         database = self._client.get_database(source.database or self.spec.database)
         job = MapJob(
@@ -94,6 +102,7 @@ class StepRunner:
             lambda: batches(database, source, span, self.spec.split_limit_s or self._limits.read_limit_s),
             lambda: RunWriter(self._scratch("map"), self._limits.compress),
             skip=self.spec.on_error == "skip",
+            elsewhere=elsewhere,
             on_progress=on_progress,
         )
         return writer.finish(), counts
@@ -123,18 +132,22 @@ class StepRunner:
             found[label] = ReduceCounts(seen.keys - before, counts.written, counts.present, counts.late)
         return found
 
-    def small(self, on_progress: Callable[[int, str | None], None]) -> tuple[MapCounts, dict[str, ReduceCounts]]:
+    def small(
+        self, on_progress: Callable[[int, str | None], None], *, elsewhere: bool = False
+    ) -> tuple[MapCounts, dict[str, ReduceCounts]]:
         """Run all of a job whose documents fit into one split: read each input whole, and shuffle nothing.
 
         Return counts, those of the reduce by label; call `on_progress` with the documents or keys so far, and
-        with a phase when it starts. Repeating it is as harmless as repeating `reduce`.
+        with a phase when it starts. Repeating it is as harmless as repeating `reduce`. `elsewhere` is as in `map`.
         """
         self._refuse_views()
         total = MapCounts()
         outputs: list[MapOutput] = []
         try:
             for span in self._whole_inputs():
-                output, counts = self.map(span, 1, lambda docs: on_progress(total.docs_in + docs, None))
+                output, counts = self.map(
+                    span, 1, lambda docs: on_progress(total.docs_in + docs, None), elsewhere=elsewhere
+                )
                 total.add(counts)
                 outputs.append(output)
             return total, self.reduce(runs_by_label(outputs, 1), lambda phase, keys: on_progress(keys, phase))

@@ -14,7 +14,7 @@ from typing import Any
 from mapreduce.codec import decode, encode
 from mapreduce.exceptions import SpecError, VersionRefusedError
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 HELLO, BEAT, READY, PROGRESS, DONE, FAILED, BROKEN, BYE = (
     "hello", "beat", "ready", "progress", "done", "failed", "broken", "bye",
@@ -53,6 +53,7 @@ _FROM_ROUTER: dict[str, dict[str, Any]] = {
         "spec": bytes,
         "say_s": (float, int),
         "store": (dict, NoneType),
+        "elsewhere": bool,
     },
     ABORT: {"attempt": str},
     FORGET: {"job": str},

@@ -26,12 +26,12 @@ import zmq
 from pymongo import MongoClient
 
 from mapreduce.codec import PLAIN, decode, encode
-from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError
+from mapreduce.exceptions import TASK_FAILURES, CodeChangedError, MapReduceError, OutputGoneError, TaskUnableError
 from mapreduce.job.basic_job import CallSpec, run_call
 from mapreduce.job.function_registry import Registry
 from mapreduce.job.spec import JobSpec
 from mapreduce.job.spec_check import checked_spec
-from mapreduce.resource_error import as_unable
+from mapreduce.resource_error import as_unable, may_be_of_host
 from mapreduce.scheduler.map_output_index import pack_segments, unpack_segments
 from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, SMALL
 from mapreduce.settings import CurveKeys
@@ -120,7 +120,7 @@ class Executor:
             else:
                 frames = message.pack(message.FAILED, {**base, "error": error.to_document(), "leaves": True})
         except BaseException as error:  # noqa: BLE001 - every failure is reported; the router decides what to do
-            known = _engine_error(error)
+            known = _engine_error(error, elsewhere=header["elsewhere"])
             stays = not may_have_moved(error)
             frames = message.pack(message.FAILED, {**base, "error": known.to_document(), "leaves": not stays})
         self._steps += 1
@@ -141,7 +141,7 @@ class Executor:
         if kind == PLAN:
             return {"splits": [span.to_document() for span in runner.plan()]}, None, []
         if kind == SMALL:
-            mapped, reduced = runner.small(self._report)
+            mapped, reduced = runner.small(self._report, elsewhere=header["elsewhere"])
             return {**asdict(mapped), "outputs": _counted(reduced)}, None, []
         if kind == MAP_STEP:
             return self._map(runner, header)
@@ -152,7 +152,9 @@ class Executor:
 
     def _map(self, runner: StepRunner, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[bytes]]:
         span = KeyRange.from_document(header["split"])
-        output, counts = runner.map(span, header["partitions"], lambda docs: self._report(docs, None))
+        output, counts = runner.map(
+            span, header["partitions"], lambda docs: self._report(docs, None), elsewhere=header["elsewhere"]
+        )
         held = {
             "split": header["index"],
             "attempt": self._attempt,
@@ -275,8 +277,11 @@ def _counted(counts: dict[str, ReduceCounts]) -> list[list[Any]]:
     return [[label, c.keys, c.written, c.present, c.late] for label, c in counts.items()]
 
 
-def _engine_error(error: BaseException) -> MapReduceError:
+def _engine_error(error: BaseException, *, elsewhere: bool) -> MapReduceError:
+    """Return what the router is told: that this host may be unable to do the step, if another one can try it."""
     known = as_engine_error(error) or as_unable(error)
+    if elsewhere and isinstance(known, TASK_FAILURES) and may_be_of_host(known):
+        return TaskUnableError(f"{known.message}: trying another host", known.details)
     if known is None:
         log.error("step failed", exc_info=error)
         known = MapReduceError(described(error), {"traceback": task_traceback(error)})

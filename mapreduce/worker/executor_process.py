@@ -15,6 +15,7 @@ from typing import Any
 
 import zmq
 
+from mapreduce.exceptions import WorkerUnableError
 from mapreduce.wire import message
 from mapreduce.worker.executor import ExecutorConfig
 from mapreduce.worker.locked_folder import LockedFolder
@@ -23,13 +24,16 @@ _HIGH_WATER = 1_000
 
 
 class ExecutorFactory:
-    """Start executors. Their sockets are in a folder that only this user can open."""
+    """Start executors. Their sockets are in a folder that only this user can open.
+
+    The constructor raises `WorkerUnableError` if the folder of temporary files cannot be used.
+    """
 
     def __init__(self, context: Any, config: Callable[[], ExecutorConfig]) -> None:
         self._context = context
         self._config = config
         # The prefix is short, because a socket's path has at most 107 characters.
-        self._claim = LockedFolder(Path(tempfile.gettempdir()), "zmr-")
+        self._claim = LockedFolder(_temporary_folder(), "zmr-", "TMPDIR")
         self._numbers = itertools.count()
 
     def spawn(self) -> ExecutorProcess:
@@ -57,6 +61,13 @@ class ExecutorFactory:
     def close(self) -> None:
         """Remove the folder of sockets."""
         self._claim.release()
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise WorkerUnableError(f"{error.strerror}: set TMPDIR to a folder that this user can write to") from error
 
 
 def _start(address: str, lifeline: int) -> subprocess.Popen[bytes]:

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from mapreduce.exceptions import WorkerUnableError
 from mapreduce.job import value_check
 
 _LOCK = "lock"
@@ -20,10 +21,20 @@ _JOB = "job."
 class LockedFolder:
     """A new folder below `root`, mode 0700, locked until `release` or the end of this process.
 
-    The constructor first removes folders of the same prefix whose process has ended. It raises `OSError`.
+    The constructor first removes folders of the same prefix whose process has ended. It raises `WorkerUnableError`,
+    which names `setting` as what to change, if `root` cannot be made or written to.
     """
 
-    def __init__(self, root: Path, prefix: str) -> None:
+    def __init__(self, root: Path, prefix: str, setting: str) -> None:
+        try:
+            self._create(root, prefix)
+        except OSError as error:
+            raise WorkerUnableError(
+                f"{setting} {root} cannot be used ({error.strerror}): it must be a folder that this user can write to, "
+                f"with space on its disk; mend it, or choose another one with {setting}"
+            ) from error
+
+    def _create(self, root: Path, prefix: str) -> None:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         remove_abandoned(root, prefix)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))

@@ -1,4 +1,4 @@
-"""The worker: owns the sockets, sends heartbeats, serves map output, and has its executors run the steps.
+"""The worker: sends heartbeats, serves map output, and has its executors run the steps.
 
 It never runs task code itself and never waits for a process that does, so neither a map nor the start of an executor
 can delay its heartbeats. All its sockets belong to one thread.
@@ -13,22 +13,22 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 
-from mapreduce.codec import NOT_BSON, decode, encode
-from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, WorkerUnableError, from_document
+from mapreduce.codec import NOT_BSON
+from mapreduce.exceptions import MapReduceError, SpecError, WorkerUnableError, from_document
 from mapreduce.router.router import Stop
 from mapreduce.scheduler.worker_state import HEARTBEAT_S
 from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
-from mapreduce.wire.curve import Authenticator, as_client, as_server
+from mapreduce.wire.curve import Authenticator, as_client
 from mapreduce.worker.executor import ExecutorConfig
 from mapreduce.worker.executor_process import ExecutorFactory, ExecutorProcess
-from mapreduce.worker.fetch import AHEAD, PIECE_BYTES
 from mapreduce.worker.locked_folder import LockedFolder
+from mapreduce.worker.map_output_server import MapOutputServer
 from mapreduce.worker.map_output_store import MapOutputStore
 
 SILENT_S = 3.0  # after this long without a message from the router, reconnect and ask for its address again
@@ -36,7 +36,6 @@ UNKNOWN_RETRY_S = 0.25  # pause before the next attempt to find a router that ha
 ABORT_GRACE_S = 2.0  # an executor that goes on with an aborted step for this long is killed
 RESTART_PAUSE_S = 1.0  # pause after an executor has failed to start or ended before it was ready
 _HIGH_WATER = 10_000
-_REQUEST_BYTES = 64 * 2**10  # of another worker, for map output
 _LAST_WORDS_MS = 50
 _LINGER_MS = 500
 
@@ -58,7 +57,6 @@ class Worker:
         self._poller = zmq.Poller()
         self._router: Any = None
         self._authenticator = Authenticator(self._context, settings.curve)
-        self._data = self._context.socket(zmq.ROUTER)
         self.data_uri = ""  # where other workers ask for map output
         self._children: list[ExecutorProcess] = []
         self._router_seen_s = 0.0
@@ -70,21 +68,24 @@ class Worker:
         self._waiting: deque[list[bytes]] = deque()  # assigned steps that wait for an executor
         self._credits = 0  # steps that the router can assign, as last reported to it
         self._refused: MapReduceError | None = None
-        self._claim: LockedFolder | None = None
+        self._opened = ExitStack()  # closes and removes what `start` has made
         self._closed = False
 
     def start(self) -> None:
-        """Bind the data socket, start executors and connect to the router. Raise `SpecError` if binding fails."""
-        self._claim = LockedFolder(self._settings.job_root, "worker-")
-        self.folder = self._claim.path
+        """Bind the data socket, start executors and connect to the router.
+
+        Raise `SpecError` if binding fails, `WorkerUnableError` if a folder cannot be used.
+        """
+        claim = LockedFolder(self._settings.job_root, "worker-", "zmr.job_root")
+        self._opened.callback(claim.release)
+        self.folder = claim.path
         self.map_outputs = MapOutputStore(self.folder)
         self._factory = ExecutorFactory(self._context, self._config)
-        as_server(self._data, self._settings.curve)
-        self._data.set(zmq.LINGER, _LINGER_MS)
-        self._data.set_hwm(2 * AHEAD)  # twice, as ZeroMQ notices only later that answers have left; then it drops them
-        self._data.set(zmq.MAXMSGSIZE, _REQUEST_BYTES)
-        self.data_uri = self._bind_data()
-        self._poller.register(self._data, zmq.POLLIN)
+        self._opened.callback(self._factory.close)
+        self._output_server = MapOutputServer(self._context, self._settings, self.map_outputs)
+        self._opened.callback(self._output_server.close)
+        self.data_uri = self._output_server.bind()
+        self._poller.register(self._output_server.socket, zmq.POLLIN)
         for _ in range(self.processes):
             self._spawn()
         self._connect()
@@ -109,12 +110,9 @@ class Worker:
             child.kill()
         for child in self._children:
             child.close()
-        self._data.close()
         if self._router is not None:
             self._router.close()
-        if self._claim is not None:
-            self._factory.close()
-            self._claim.release()
+        self._opened.close()
         self._authenticator.close()
         self._context.term()
 
@@ -125,7 +123,7 @@ class Worker:
         for child in list(self._children):
             for frames in child.receive():
                 self._receive_from_child(child, frames)
-        self._serve()
+        self._output_server.serve()
         self._watch_children(now)
         self._start_waiting(now)
         self._report_ready()
@@ -364,47 +362,3 @@ class Worker:
         wanted = self.processes + (self._settings.spare_processes if ready else 0)
         if len(self._children) < wanted and now - self._failed_start_s > RESTART_PAUSE_S:
             self._spawn()
-
-    # Other workers
-
-    def _serve(self) -> None:
-        """Answer requests for map output: at most 100 pieces per call, each of limited size."""
-        for _ in range(100):
-            try:
-                peer, body = self._data.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            except ValueError:
-                continue
-            asked: dict[str, Any] = {}
-            try:
-                asked = decode(body)
-                header = {"n": asked["n"], "ok": True}
-                length = min(asked["length"], PIECE_BYTES)
-                data = self.map_outputs.read(asked["job"], asked["attempt"], asked["offset"], length)
-            except OutputGoneError as error:
-                header, data = {"n": asked["n"], "ok": False, "why": error.message}, b""
-            except (*NOT_BSON, KeyError, OSError) as error:
-                why = f"the request cannot be read: {type(error).__name__}: {error}"
-                header, data = {"n": asked.get("n"), "ok": False, "why": why}, b""
-            self._data.send_multipart([peer, encode(header), data])
-
-    def _bind_data(self) -> str:
-        interface, port = self._settings.worker_interface, self._settings.src_port
-        address = f"{interface}:{port or '*'}"
-        try:
-            self._data.bind(address)
-        except zmq.ZMQError as error:
-            raise SpecError(f"worker socket {address} cannot be bound: {error.strerror}; set zmr.src_port") from None
-        bound = str(self._data.getsockopt_string(zmq.LAST_ENDPOINT))
-        if "//0.0.0.0:" in bound:
-            bound = bound.replace("0.0.0.0", _own_address(self._settings.worker_uri()))
-        return bound
-
-
-def _own_address(router_uri: str) -> str:
-    """Return this machine's address on the route to the router (connecting a datagram socket sends nothing)."""
-    target = urlsplit(router_uri)
-    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as probe:
-        probe.connect((target.hostname or "127.0.0.1", target.port or 9))
-        return str(probe.getsockname()[0])

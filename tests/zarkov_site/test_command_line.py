@@ -100,11 +100,34 @@ def test_the_shell_provides_db(mongo_uri: str) -> None:
 
 def test_an_unusable_home_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for home in (tmp_path / "file", tmp_path / "file" / "below"):
-        done = manage("initdb", ZARKOV_HOME=str(home))
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "run").write_text("")
+    for home, what in (("file", "file"), ("file/below", "file/below"), ("circle", "circle"), ("home", "home/run")):
+        done = manage("initdb", ZARKOV_HOME=str(tmp_path / home))
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
-        assert f"home {home} cannot be used" in done.stderr
+        assert f"home {tmp_path / home} cannot be used ({tmp_path / what}: " in done.stderr
+
+
+def test_a_path_that_no_system_takes_is_reported_in_one_line(tmp_path: Path) -> None:
+    done = manage("checkconfig", ZARKOV_HOME=str(tmp_path / ("n" * 300)))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "File name too long: correct the setting that names it" in done.stderr
+
+
+@pytest.mark.parametrize("unusable", ["keys", "log", "mongo"])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_something_else_in_place_of_a_folder_of_home_is_reported_in_one_line(
+    tmp_path: Path, unusable: str, dangling: bool
+) -> None:
+    path = tmp_path / unusable
+    path.symlink_to("/proc/nonexistent") if dangling else path.write_text("")
+    done = manage("up", ZARKOV_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"home {tmp_path} cannot be used ({path}: Not a directory): " in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["help"], ["version"], ["checkconfig"]])

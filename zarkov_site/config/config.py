@@ -179,7 +179,7 @@ class Config(Section):
 
     @property
     def folder(self) -> HomeFolder:
-        return HomeFolder((ROOT / self.home).resolve())
+        return HomeFolder(Path(os.path.realpath(ROOT / self.home)))  # `Path.resolve` raises if links lead in a circle
 
     @property
     def journal_folder(self) -> Path:

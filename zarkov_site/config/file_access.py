@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 PRIVATE = 0o700  # of folders that we make: their files are nobody else's business, whatever the home's mode
@@ -28,14 +27,11 @@ def close_to_others(root: Path) -> list[str]:
     Return the paths that others could read and no longer can, relative to `root`. Left alone is what belongs to another
     user, a folder in which something does, and a symbolic link; the modes of `root` itself are its owner's choice.
     """
+    secrets = sorted({path for pattern in _SECRETS for path in root.glob(pattern)})
+    if not secrets:  # perhaps a folder of others, such as /var, with a `log` and a `run` of its own
+        return []
     closed = [name for name in _FOLDERS if _set_mode(root / name, PRIVATE)]
-    closed += [str(path.relative_to(root)) for path in _secrets(root) if _set_mode(path, SECRET)]
-    return closed
-
-
-def _secrets(root: Path) -> Iterator[Path]:
-    for pattern in _SECRETS:
-        yield from sorted(root.glob(pattern))
+    return closed + [str(path.relative_to(root)) for path in secrets if _set_mode(path, SECRET)]
 
 
 def _set_mode(path: Path, mode: int) -> bool:

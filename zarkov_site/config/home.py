@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -57,17 +58,21 @@ class HomeFolder:
         """Create the folder, for its owner only, and close what Zarkov made in an older one to other users.
 
         Return a sentence if they could read some of that until now, else an empty text. Raise `HomeError` if the folder
-        cannot be created or written to.
+        cannot be created or written to, or has something else where a folder belongs.
         """
         try:
             self.root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             self.run.mkdir(mode=PRIVATE, exist_ok=True)
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(13, "not writable")
+            for folder in (self.keys, self.log, self.mongo):
+                if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
             closed, was_open = close_to_others(self.root), self.root.stat().st_mode & OF_OTHERS
         except OSError as error:
             raise HomeError(
-                f"home {self.root} cannot be used ({error.strerror}): choose another folder with --set home=..."
+                f"home {self.root} cannot be used ({error.filename or self.root}: {error.strerror}): it must be a "
+                "folder that this user can write to; mend it, or choose another one with --set home=..."
             ) from None
         if not closed or not was_open:
             return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -38,6 +39,17 @@ def test_a_known_error_is_one_line_with_its_exit_code() -> None:
 def test_an_unknown_error_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         command(lambda: 1 / 0).handle()
+
+
+def test_an_error_about_a_file_is_one_line_that_names_it() -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied", "/var/lib/zarkov")
+    with pytest.raises(CommandError, match=r"^/var/lib/zarkov: Permission denied: check what is there, its owner"):
+        command(raises(refused)).handle()
+
+
+def test_an_error_of_the_system_that_names_no_file_keeps_its_traceback() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        command(raises(OSError(errno.EBADF, "Bad file descriptor"))).handle()
 
 
 def test_ctrl_c_ends_a_short_command_with_130() -> None:

@@ -22,7 +22,7 @@ from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
 from ingest.client.health_probe import receiver_fault
-from ingest.exceptions import BindError, IngesterFailedError
+from ingest.exceptions import BindError, IngesterFailedError, JournalError
 from ingest.journal.journal import journal_folders
 from ingest.server.child_health import ChildHealth
 from ingest.server.load_balancer import LoadBalancer, child_addresses
@@ -261,6 +261,17 @@ def test_a_load_balancer_whose_address_is_in_use_reports_it_and_leaves_nothing_b
         balancer = LoadBalancer(settings, 2, tmp_path / "run", lambda *_: ["false"], os.environ)
         with pytest.raises(BindError, match="ack_bind_address"):
             balancer.start()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_load_balancer_without_a_folder_for_journals_ends_and_leaves_nothing_behind(
+    ingest_settings: IngestSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    settings = replace(ingest_settings, journal=JournalSettings(tmp_path / "file"))
+    balancer = LoadBalancer(settings, 2, tmp_path / "run", lambda folder, number: ["false"], {})
+    with pytest.raises(JournalError, match=f"journal {tmp_path / 'file'}: File exists"):
+        balancer.start()
     assert list((tmp_path / "run").iterdir()) == []
 
 

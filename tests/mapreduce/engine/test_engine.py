@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from bson.int64 import Int64
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mapreduce.engine import Engine
+from mapreduce.engine import Engine, open_engine
 from mapreduce.exceptions import FunctionRefusedError, JobConflictError, JobFailedError, SpecError
 from mapreduce.job.spec import UNKNOWN, JobSpec, Output, Source
 from mapreduce.key import identity
+from mapreduce.settings import EngineSettings
 from tests.support.mapreduce.jobs import Data, Events, T, types, values
 
 
@@ -296,3 +298,15 @@ def test_an_output_that_is_a_view_is_refused_before_anything_is_read(engine: Eng
     assert status.error is not None
     assert status.error["code"] == "output_refused"
     assert status.progress.get("docs_in", 0) == 0
+
+
+def test_a_folder_that_the_inline_engine_cannot_use_ends_the_job_in_an_error(
+    make_settings: Callable[..., EngineSettings], database: Data, events: Events
+) -> None:
+    settings = make_settings()
+    settings.job_root.write_text("")
+    with open_engine(settings) as engine:
+        status = engine.wait(engine.submit(job(database)))
+    assert status.error is not None
+    assert (status.state, status.error["code"]) == ("error", "worker_unable")
+    assert f"zmr.job_root {settings.job_root} cannot be used" in status.error["message"]

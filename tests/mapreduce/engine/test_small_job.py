@@ -10,7 +10,8 @@ from bson.int64 import Int64
 
 from mapreduce.exceptions import MapFailedError
 from mapreduce.job.spec import COMMIT, COMPLETE, ERROR, MAP, JobSpec, Output, Source
-from mapreduce.scheduler.job_state import JobLimits, JobState, is_small
+from mapreduce.scheduler.job_limits import JobLimits, is_small
+from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.step import MAP_STEP, SMALL
 from mapreduce.step.reader import KeyRange
 

@@ -32,7 +32,7 @@ from mapreduce.job.request import SubmitRequest, parse
 from mapreduce.job.spec import JobSpec, Output, Source
 from mapreduce.job.spec_check import checked_spec
 from mapreduce.router.request_handler import load_job
-from mapreduce.scheduler.job_state import JobLimits
+from mapreduce.scheduler.job_limits import JobLimits
 from mapreduce.step.replacement import replacement_name, replacement_owner
 from mapreduce.store_error import as_engine_error, may_have_moved
 from mapreduce.worker.locked_folder import job_folder, remove_job

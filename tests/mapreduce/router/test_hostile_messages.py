@@ -17,10 +17,12 @@ from mapreduce.exceptions import MapReduceError, StoreUnavailableError
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import COMPLETE, ERROR, MAP, QUERY
 from mapreduce.router import job_store
-from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.job_limits import JobLimits
+from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
+from mapreduce.scheduler.order import AssignStep, JobEnded
 from mapreduce.scheduler.reply_check import result_fault
-from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, JobEnded, Scheduler
+from mapreduce.scheduler.scheduler import AttemptReply, Scheduler
 from mapreduce.scheduler.step import CALL, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings

@@ -15,7 +15,8 @@ from mapreduce.exceptions import (
     StoreUnavailableError,
 )
 from mapreduce.scheduler.job_state import MAX_LOST, MAX_TRANSIENT
-from mapreduce.scheduler.scheduler import AbortStep, AssignStep, AttemptReply, JobEnded, WorkerGone
+from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, WorkerGone
+from mapreduce.scheduler.scheduler import AttemptReply
 from mapreduce.scheduler.step import MAP_STEP
 from mapreduce.step.reader import KeyRange
 from tests.support.mapreduce.scheduler_harness import SchedulerHarness, output

@@ -11,7 +11,7 @@ from mapreduce.job.basic_job import checked_call
 from mapreduce.job.spec import Output
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.map_output_index import group_partitions
-from mapreduce.scheduler.scheduler import AbortStep, JobEnded
+from mapreduce.scheduler.order import AbortStep, JobEnded
 from mapreduce.scheduler.step import CALL, FIRST_BACKUP_S, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL, Steps
 from tests.support.mapreduce.scheduler_harness import SPEC, SchedulerHarness
 

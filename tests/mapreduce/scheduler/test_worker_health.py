@@ -398,3 +398,59 @@ def test_map_output_that_nobody_can_fetch_counts_against_its_holder_although_its
     (give,) = simulation.harness.gives()
     simulation.harness.reduce(give)
     assert place.state == WORKING
+
+
+SMALL_JOB = {"id_min": 0, "id_max": 10, "map_job_size": 10}
+
+
+@pytest.mark.parametrize("liars", [1, 3, 5])
+@pytest.mark.parametrize("lie", [SILENT, SLOW, Behaviour(progress=True)], ids=["silent", "slow", "progress"])
+def test_workers_that_may_only_claim_to_work_delay_no_job_of_a_known_worker(lie: Behaviour, liars: int) -> None:
+    simulation = Simulation(good_1=HEALTHY)
+    for number in range(3):
+        simulation.run(f"before{number}", **SMALL_JOB)
+    for number in range(liars):
+        simulation.join(f"liar{number}:1", lie, slots=4)
+    for number in range(20):
+        assert simulation.run(f"j{number}", **SMALL_JOB)[1] < 1.0
+        simulation.pass_time(0.5)
+    assert simulation.given.total() == simulation.given["good:1"]
+
+
+def test_a_late_step_is_begun_next_by_a_worker_that_has_done_one_before() -> None:
+    simulation = Simulation(good_1=HEALTHY)
+    simulation.run("before", **SMALL_JOB)
+    for number in range(3):
+        simulation.join(f"liar{number}:1", SILENT, slots=4)
+    simulation.health.failed("liar0:1", "away", 0.0, 0.0)
+    while simulation.place("liar0:1").retry_s > simulation.now:
+        simulation.tick()
+    _, took_s = simulation.run("probe", **SMALL_JOB)
+    assert simulation.given["liar0:1"] == 1
+    assert simulation.given["liar1:1"] == simulation.given["liar2:1"] == 0
+    assert took_s < 1.0
+
+
+def test_workers_of_which_nothing_is_known_get_steps_beyond_what_the_others_can_do() -> None:
+    simulation = Simulation(good_1=HEALTHY)
+    simulation.run("before")
+    simulation.join("new:1", HEALTHY, slots=4)
+    simulation.run("j")
+    assert simulation.given["new:1"] >= 4
+    assert simulation.place("new:1").proven
+
+
+def test_a_worker_that_is_repaired_works_again_although_the_others_could_do_everything() -> None:
+    simulation = Simulation(bad_1=CUT_OFF, good_1=HEALTHY)
+    for number in itertools.count():
+        if simulation.place("bad:1").state == QUARANTINED:
+            break
+        simulation.run(f"j{number}", **SMALL_JOB)
+        simulation.pass_time(1.0)
+    simulation.behaviours["bad:1"] = HEALTHY
+    for number in range(2 * int(LONGEST_PAUSE_S)):
+        if simulation.place("bad:1").state == WORKING:
+            break
+        simulation.run(f"after{number}", **SMALL_JOB)
+        simulation.pass_time(1.0)
+    assert simulation.place("bad:1").proven

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mapreduce.job.spec import JobSpec, Output, Source
-from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.job_limits import JobLimits
+from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
-from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, Scheduler
+from mapreduce.scheduler.order import AssignStep
+from mapreduce.scheduler.scheduler import AttemptReply, Scheduler
 from mapreduce.scheduler.step import MAP_STEP, PLAN, REDUCE_STEP
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.step.map import MapCounts

@@ -47,9 +47,9 @@ def settings_from(values: dict[str, Any]) -> EngineSettings:
 class UnreachableWorker(Worker):
     """A worker whose data socket is behind a firewall."""
 
-    def _bind_data(self) -> str:
-        super()._bind_data()
-        return NOWHERE
+    def _hello(self) -> None:
+        self._data_uri = NOWHERE
+        super()._hello()
 
 
 def reach_nobody() -> None:

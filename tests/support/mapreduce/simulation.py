@@ -10,7 +10,8 @@ from typing import Any
 from mapreduce.exceptions import MapReduceError, StoreUnavailableError
 from mapreduce.job.spec import JobSpec
 from mapreduce.scheduler.job_state import JobState
-from mapreduce.scheduler.scheduler import AbortStep, AssignStep, AttemptReply
+from mapreduce.scheduler.order import AbortStep, AssignStep
+from mapreduce.scheduler.scheduler import AttemptReply
 from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, REDUCE_STEP, SMALL
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.step.reader import KeyRange

@@ -119,6 +119,26 @@ def fail_to_finalize(key, value):
     raise RuntimeError("cannot finalize")
 
 
+def by_country(events):
+    """Import a module when it is needed, which some hosts may lack."""
+    for event in events:
+        import zarkov_test_geoip
+
+        yield zarkov_test_geoip.country(event["type"]), 1
+
+
+def add_with_geoip(key, values):
+    import zarkov_test_geoip
+
+    return zarkov_test_geoip.add(values)
+
+
+def finalize_with_geoip(key, value):
+    import zarkov_test_geoip
+
+    return zarkov_test_geoip.add([value])
+
+
 def unstorable(events):
     for event in events:
         yield event["type"], {1, 2}
