@@ -143,6 +143,7 @@ def test_a_folder_in_which_others_have_files_stays_open_to_them(
     home: HomeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.prepare()
+    home.secret("django")
     home.log.mkdir()
     home.log.chmod(0o755)
     theirs = SimpleNamespace(stat=lambda *, follow_symlinks: SimpleNamespace(st_uid=12_345))
@@ -151,6 +152,13 @@ def test_a_folder_in_which_others_have_files_stays_open_to_them(
     assert close_to_others(home.root) == []
     monkeypatch.undo()
     assert close_to_others(home.root) == ["log"]
+
+
+def test_folders_that_only_have_the_same_names_stay_as_they_are(home: HomeFolder) -> None:
+    home.log.mkdir(parents=True)
+    home.log.chmod(0o755)
+    assert close_to_others(home.root) == []
+    assert mode(home.log) == "0755"
 
 
 def test_what_others_can_read_is_a_warning(tmp_path: Path) -> None:
