@@ -52,7 +52,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "aggregates.web.middleware.AdminSelection",
+    "aggregates.web.admin_selection.AdminSelection",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 

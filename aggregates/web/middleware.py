@@ -8,27 +8,20 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from datetime import UTC
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
 from django.conf import settings
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import BadRequest, ValidationError
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.middleware.common import CommonMiddleware
 from django.urls import get_resolver
-from django.utils.dateparse import parse_datetime
 
 _POLICY = (
     "default-src 'self'; script-src 'self'; style-src {style}; img-src 'self' data:; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
 )
 _IPV6_HOST = re.compile(r"\[([0-9a-fA-F:.]+)(?:%[A-Za-z0-9_.%-]+)?\](:[0-9]+)?\Z")
-_LOOKUPS = frozenset({"exact", "isnull", "gte", "lt", "year", "month", "day"})  # that filters of the admin use
-_YEAR = re.compile(r"[0-9]{1,4}\Z")
-_LONG_NUMBER = re.compile(r"-?[0-9]{19,}\Z")
 _PAST_PREFIX = "_direct"  # ends the names of cookies for requests past the path of public_url
 _PROBES = ("/healthz", "/readyz")  # say nothing that a page of another site could not know
 _FOREIGN_PAGES = ("/admin/", "/api/")  # pages of Django and the REST framework, which use inline styles
@@ -172,70 +165,6 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 def _is_open_to_any_host(request: HttpRequest) -> bool:
     has_token = request.META.get("HTTP_AUTHORIZATION", "").lower().startswith("token ")  # checked by the view
     return request.path_info in _PROBES or (request.path_info == "/metrics" and has_token)
-
-
-class AdminSelection:
-    """Refuse rows of the admin that are chosen by what cannot be their key, or by a filter that no list has.
-
-    Django's actions and its fields with suggestions answer 500 to the former, and its lists to many of the latter; a
-    regular expression would be searched for by SQLite in this process, for minutes if it is made for that.
-    """
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self._get_response(request)
-
-    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
-        """Raise `BadRequest` with the first such key or filter."""
-        model_admin = getattr(view, "model_admin", None)
-        if model_admin is None:
-            return
-        for name, values in request.GET.lists():
-            if "__" in name:
-                _check_lookup(name, values)
-        _check_keys(model_admin.opts.pk, request.POST.getlist(ACTION_CHECKBOX_NAME))
-        keys = {
-            field.name: field.remote_field.model._meta.pk
-            for each in (model_admin, *model_admin.inlines)
-            for field in (*each.model._meta.fields, *each.model._meta.many_to_many)
-            if field.remote_field
-        }
-        for given in (request.GET, request.POST):
-            for name, values in given.lists():
-                if key := keys.get(name.rpartition("-")[2]):  # fields of an inline are named prefix-0-field
-                    chosen = values if given is request.POST else ",".join(values).split(",")
-                    _check_keys(key, [each for each in chosen if each])
-
-
-def _check_keys(key: Any, values: list[str]) -> None:
-    for chosen in values:
-        try:
-            key.clean(chosen, None)
-        except ValidationError:
-            raise BadRequest(f"{chosen[:60]!a} is no row of this list: reload it") from None
-
-
-def _is_beyond_time(value: str) -> bool:
-    """Return True for a date and time that UTC has no year for, from 1 to 9999."""
-    try:
-        moment = parse_datetime(value)
-        return moment is not None and moment.tzinfo is not None and not moment.astimezone(UTC)
-    except OverflowError:
-        return True
-    except ValueError:
-        return False  # which Django itself refuses
-
-
-def _check_lookup(name: str, values: list[str]) -> None:
-    operator = name.rpartition("__")[2]
-    if operator not in _LOOKUPS:
-        raise BadRequest(f"no list of the admin is filtered by {name[:60]!a}: use its filters and its search")
-    for value in values:
-        is_no_year = operator == "year" and not (_YEAR.match(value) and int(value))
-        if is_no_year or _LONG_NUMBER.match(value) or _is_beyond_time(value):
-            raise BadRequest(f"{value[:60]!a} is out of range for {name[:60]!a}")
 
 
 class ContentSecurityPolicy:

@@ -68,6 +68,7 @@ def _read(body: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
         raise BodyError("the body is empty: send an event, a list of events, or one event per line")
     text = to_utf_8(body)
     places = array_items(text, turn)
+    turn()  # one long value is read in steps of some 80 ms, each one call
     if places is None:
         yield from split_message(body, turn)
         return

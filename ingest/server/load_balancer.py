@@ -185,6 +185,7 @@ class LoadBalancer:
 
     def close(self) -> None:
         """Stop reading, let the children store what was received, stop them. Can be called twice."""
+        self._memory_limit.end_held()
         self._memory_limit.stop()
         relays, self._relays = self._relays, []
         pushed = [relay for relay in relays if relay.pair.key in PUSH_READERS]

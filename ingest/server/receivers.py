@@ -59,6 +59,7 @@ class Receivers:
         self._readers: list[SocketReader] = []
         self._pushed: dict[str, SocketReader] = {}  # those of `PUSH_READERS`, by key of the settings
         self._notices: NoticeSender | None = None
+        self._memory_limit = MemoryLimit({})
         self._overtaking = False  # while a request is handled during a longer one
         self._deferred: deque[list[bytes]] = deque()  # requests that were received meanwhile, but cannot overtake
         self._ended: set[zmq.Socket[bytes]] = set()  # those whose end mark the load balancer has sent
@@ -126,7 +127,7 @@ class Receivers:
 
     def drain_sockets(self) -> None:
         """Read what senders have sent, then stop reading; senders keep the rest."""
-        self._memory_limit.stop()
+        self._memory_limit.end_held()
         self.back_pressure.stop()
         for reader in self._readers:
             reader.stop()
@@ -140,6 +141,7 @@ class Receivers:
 
     def close(self) -> None:
         """Close all sockets, after the last answers and notices have left."""
+        self._memory_limit.stop()
         for reader in self._readers:
             reader.stop()
             reader.socket.close(linger=LAST_ANSWERS_MS)

@@ -31,6 +31,7 @@ class Window(Enum):
     NARROW = "narrow"  # a segment at a time
     HELD = "held"  # some kilobytes a second
     SHUT = "shut"  # nothing
+    ENDED = "ended"  # nothing any more: it is ended
 
 
 _BYTES = {Window.OPEN: 2**30, Window.NARROW: kernel_socket.SEGMENT_BYTES, Window.HELD: 1, Window.SHUT: 1}
@@ -81,6 +82,9 @@ class ConnectionHolder:
             return
         try:
             if _cookie(duplicate) != connection.cookie:
+                return
+            if window is Window.ENDED:
+                kernel_call.end(duplicate)
                 return
             kernel_call.set_option(duplicate, socket.IPPROTO_TCP, _WINDOW_CLAMP, _BYTES[window])
             if window is Window.SHUT:

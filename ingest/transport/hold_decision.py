@@ -20,12 +20,17 @@ TURN_BYTES = 80 * 2**20  # a turn ends after so much: the largest message that a
 TURN_BYTES_PER_S = 64 * 2**20  # what a sender that is slowed again would leave of its next message is little then
 SILENT_S = 1.0  # a turn ends once its sender has sent little for so long
 LITTLE_BYTES = 4_096  # from one look to the next
+LOOK_S = 0.05  # these numbers are for looks at most so far apart, and grow with the time if one is late
 STARVED_S = 1.0  # after so long without a turn there is one even if messages never cease to wait
 # Opened at a look, once there is memory: this number, or this part of those that are held. All at once would fill it.
 RELEASED_COUNT, RELEASED_SHARE = 2, 16
 RELEASED_BYTES = 16 * 2**20  # connections are opened again once there is so much less than allowed
 STRICT_BYTES = 32 * 2**20  # above what is allowed: from here on everybody is held who sends more than a little
 SHUT_BYTES = 96 * 2**20  # above what is allowed: from here on those that are held and not read are shut
+# Above what is allowed: from here on the newest of those that are held are ended, this part of them at a look. A sender
+# that leaves while it is held would otherwise leave a message half arrived for minutes, and be followed by another.
+END_BYTES = 192 * 2**20
+END_SHARE = 16
 SHUT_S = 30.0  # then a shut connection may send some bytes, so that TCP does not give it up
 
 
@@ -71,6 +76,7 @@ class HoldDecision:
         self._shut_s: dict[int, float] = {}  # since when each was shut
         self._sending: set[int] = set()  # those that have sent something since they were held, or had their turn
         self._turn: _Turn | None = None
+        self._looked_s = 0.0
         self._turn_s = 0.0  # when the last turn ended, or the first connection was held
 
     @property
@@ -104,9 +110,12 @@ class HoldDecision:
             readable = {each.cookie for each in connections if each.address not in turnless}
             self._end_turn(moved, readable, sum(each.large_count for each in progress.values()), now)
             if excess_bytes >= 0:
-                self._hold(connections, moved, excess_bytes, progress)
+                self._hold(connections, moved, excess_bytes, progress, now - self._looked_s)
             self._begin_turn(readable, progress, now)
             self._shut(moved, readable, excess_bytes, now)
+            if excess_bytes >= END_BYTES:
+                self._end(connections)
+        self._looked_s = now
         changed = {cookie: window for cookie, window in self.windows.items() if before.get(cookie) is not window}
         return changed | {cookie: Window.OPEN for cookie in before if cookie in moved and cookie not in self.windows}
 
@@ -115,9 +124,14 @@ class HoldDecision:
         return each.received_bytes - self._received.get(each.cookie, 0) if each.received_bytes > HANDSHAKE_BYTES else 0
 
     def _hold(
-        self, connections: Sequence[Connection], moved: Mapping[int, int], excess: int, progress: Mapping[str, Progress]
+        self,
+        connections: Sequence[Connection],
+        moved: Mapping[int, int],
+        excess: int,
+        progress: Mapping[str, Progress],
+        since_s: float,
     ) -> None:
-        light = max(LITTLE_BYTES, LIGHT_BYTES * (STRICT_BYTES - excess) // STRICT_BYTES)
+        light = max(LITTLE_BYTES, LIGHT_BYTES * (STRICT_BYTES - excess) // STRICT_BYTES) * max(1.0, since_s / LOOK_S)
         for each in connections:
             paused = progress[each.address].reading is Reading.PAUSED
             if moved[each.cookie] >= (1 if paused else light):
@@ -143,7 +157,8 @@ class HoldDecision:
                 self.windows[turn.cookie] = Window.NARROW if may_send else Window.HELD
                 return
             del self.windows[turn.cookie]
-            self.windows[turn.cookie] = Window.HELD  # the last in the line
+            if has_ended or turn.received_bytes >= LIGHT_BYTES or turn.cookie not in readable:
+                self.windows[turn.cookie] = Window.HELD  # the last in the line
             self._sending.discard(turn.cookie)
         self._turn, self._turn_s = None, now
 
@@ -157,6 +172,14 @@ class HoldDecision:
                 self._turn = _Turn(cookie, sum(each.large_count for each in progress.values()), now, now)
                 self.windows[cookie] = Window.NARROW
                 return
+
+    def _end(self, connections: Sequence[Connection]) -> None:
+        """End some of those that are held and have sent much, the newest first, as the kernel counts sockets."""
+        much = [
+            each.cookie for each in connections if each.cookie in self.windows and each.received_bytes >= LARGE_BYTES
+        ]
+        for cookie in sorted(much, reverse=True)[: 1 + len(much) // END_SHARE]:
+            self.windows[cookie] = Window.ENDED
 
     def _shut(self, moved: Mapping[int, int], readable: set[int], excess_bytes: int, now: float) -> None:
         """Shut those that are held and not read while there is far too much memory, with a moment now and then."""

@@ -46,6 +46,11 @@ def set_option(descriptor: int, level: int, name: int, value: int | bytes) -> No
     _checked(_library.setsockopt(descriptor, level, name, packed, len(packed)))
 
 
+def end(descriptor: int) -> None:
+    """End a connection in both directions (shutdown(2)); its owner sees that it has ended."""
+    _library.shutdown(descriptor, socket.SHUT_RDWR)
+
+
 def cookie(descriptor: int) -> int:
     """Return the number that a socket alone has as long as the system runs. Raise `OSError` if it is no socket."""
     return option(descriptor, socket.SOL_SOCKET, _SO_COOKIE, _COOKIE)

@@ -61,6 +61,7 @@ class MemoryLimit:
         self._fed = fed
         self._room_bytes = room_bytes
         self._stopping = threading.Event()
+        self._ending = False
         self._thread = threading.Thread(target=self._run, name="memory-limit", daemon=True)
         self._holder = ConnectionHolder(list(progress))
         self._decision = HoldDecision()
@@ -76,8 +77,15 @@ class MemoryLimit:
             _return_large_blocks()
             self._thread.start()
 
+    def end_held(self) -> None:
+        """End the connections of those that are held, or would be from now on: before the process ends.
+
+        Reading all that they still send would take minutes, and their memory.
+        """
+        self._ending = True
+
     def stop(self) -> None:
-        """Release everybody. Can be called twice, and without `start`."""
+        """Release everybody, unless `end_held` was called. Can be called twice, and without `start`."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -111,7 +119,7 @@ class MemoryLimit:
                 of_fed = max(self._excess_of_fed(), default=-self._room_bytes)
                 excess = max(now + AHEAD * max(0, now - self._excess_before), of_fed)
                 self._excess_before = now
-                if self._windows and self._trim_limit.allows():
+                if (self._windows or excess >= -RELEASED_BYTES) and self._trim_limit.allows():
                     _return_free_memory()
                 if self._is_due(excess):
                     self._look(excess, turns=of_fed < 0)
@@ -119,7 +127,7 @@ class MemoryLimit:
         finally:
             sys.setswitchinterval(switch_s)
             for connection, window in self._windows.values():
-                self._holder.set_window(connection, Window.OPEN, window)
+                self._holder.set_window(connection, Window.ENDED if self._ending else Window.OPEN, window)
             self._windows.clear()
 
     def _excess_of_fed(self) -> list[int]:
@@ -149,7 +157,10 @@ class MemoryLimit:
         connections = {each.cookie: each for each in self._holder.connections()}
         held = bool(self._windows)
         self._windows = {cookie: kept for cookie, kept in self._windows.items() if cookie in connections}
-        for cookie, window in self._decision.decide(list(connections.values()), excess, progress, began).items():
+        changes = self._decision.decide(list(connections.values()), excess, progress, began)
+        if self._ending:
+            changes = dict.fromkeys(self._decision.windows, Window.ENDED)
+        for cookie, window in changes.items():
             _, before = self._windows.pop(cookie, (None, Window.OPEN))
             self._turn = connections[cookie] if window is Window.NARROW else self._turn
             self._holder.set_window(connections[cookie], window, before)

@@ -112,6 +112,7 @@ def split_message(message: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
     """
     text = to_utf_8(message)
     line = text.rstrip(b"\r\n")
+    turn()
     if line and b"\n" not in line and b"\r" not in line:
         yield _whole(text, message)
         return

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -22,6 +23,7 @@ LARGE_BYTES = 15 * 2**20
 SUBSCRIPTION_BYTES = 4_000
 MEASUREMENT_BYTES = 4 * 2**20 - 10
 SENDERS = 50
+LEAVING_COUNT = 16
 
 Attack = Callable[[Targets], Iterator[None]]
 
@@ -40,6 +42,21 @@ def large_messages(targets: Targets) -> Iterator[None]:
     """Push the largest messages that are read at all, from many senders at once, with small ones in between."""
     small = bson.encode({"type": "hostile", "context": {"project": "x"}})
     return _large(zmq.PUSH, [targets.bson, targets.json], [os.urandom(LARGE_BYTES)] * 4 + [small])
+
+
+def leaving_senders(targets: Targets) -> Iterator[None]:
+    """Push the largest messages from senders that leave while these are on their way."""
+    large = bson.encode({"type": "hostile", "extra": "x" * LARGE_BYTES})
+    with _context() as context:
+        senders: deque[Any] = deque()
+        for number in count():
+            sender = _socket(context, zmq.PUSH, (targets.bson, targets.json)[number % 2])
+            senders.append(sender)
+            for _ in range(2):
+                sender.send(large)
+            if len(senders) > LEAVING_COUNT:
+                senders.popleft().close(0)
+            yield
 
 
 def large_requests(targets: Targets) -> Iterator[None]:
@@ -245,6 +262,7 @@ ATTACKS: dict[str, tuple[Attack, float]] = {  # with the seconds between two ste
     "tiny_json_lines": (tiny_json_lines, 1.0),
     "tiny_bson_documents": (tiny_bson_documents, 3.0),
     "large_messages": (large_messages, 0.1),
+    "leaving_senders": (leaving_senders, 0.03),
     "large_requests": (large_requests, 0.1),
     "many_subscriptions": (many_subscriptions, 0.05),
     "large_measurements": (large_measurements, 0.1),

@@ -15,7 +15,7 @@ from zarkov_site.config.value import read_list
 
 _ENDS_IN_NUMBER = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\Z")
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-_SMTP = re.compile(r"smtps?://([^@/?#\s]+@)?[A-Za-z0-9_.-]+(:(?P<port>[0-9]{1,5}))?/?\Z")
+_SMTP = re.compile(r"smtps?://([^@/?#\s]+@)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?/?\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\Z")
 # What Zarkov serves at its top: a path of public_url that starts with one of these could mean two things.
 OWN_PATHS = frozenset(

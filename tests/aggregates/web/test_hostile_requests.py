@@ -190,6 +190,14 @@ def once_failed() -> Iterator[HostileRequest]:
                    "username__range=1", f"groups__lt={'9' * 30}", "id__contained_by=1", "last_login__year__gt=0",
                    "last_login__exact=0001-01-01T00:00%2B14:00", "last_login__lt=9999-12-31T23:59-14:00"):  # fmt: skip
         yield HostileRequest(f"/admin/auth/user/?{lookup}")
+    beat = "django_celery_beat"
+    for field in (f"{beat}/periodictask/add/?start_time", f"{beat}/periodictask/add/?expires",
+                  f"{beat}/clockedschedule/add/?clocked_time", "aggregates/embedlink/add/?expires"):  # fmt: skip
+        for text in ("x", "2026-01-01", ""):
+            yield HostileRequest(f"/admin/{field}={text}")
+    for text in ("%2B", "x", "id", "groups", "logentry", ""):
+        yield HostileRequest(f"/admin/auth/user/?_to_field={text}")
+        yield HostileRequest("/admin/auth/user/add/", "POST", f"_to_field={text}&_popup=1".encode(), form)
     for text in ("a%00b", "n" * 300):
         yield HostileRequest("/admin/django_celery_beat/periodictask/add/", "POST", f"task={text}".encode(), form)
     for text in ("-1", "*/0", "x"):

@@ -55,9 +55,13 @@ class Flood:
         time.sleep(within_s)  # what arrives meanwhile is what is measured
         return self.connection.received_bytes - before
 
+    def is_alive(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
     def close(self) -> None:
         for each in (self._sender, self._accepted):  # what a held one has not read yet is not waited for
-            each.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it is ended already
+                each.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
         for each in (self._sender, self._accepted, self._listener):
@@ -96,6 +100,11 @@ def test_nothing_arrives_while_a_connection_is_shut(flood: Flood) -> None:
     flood.holder.set_window(flood.connection, Window.HELD, Window.SHUT)
     before = flood.connection.received_bytes
     eventually(lambda: flood.connection.received_bytes > before, what="what TCP repeats")
+
+
+def test_a_connection_that_is_ended_is_gone_for_both_sides(flood: Flood) -> None:
+    flood.holder.set_window(flood.connection, Window.ENDED)
+    eventually(lambda: not flood.is_alive())
 
 
 def test_a_connection_that_is_gone_is_left_alone(flood: Flood) -> None:

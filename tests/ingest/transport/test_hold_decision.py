@@ -5,8 +5,10 @@ from __future__ import annotations
 from ingest.server.socket_reader import LARGEST_BYTES
 from ingest.transport.connection_hold import Connection, Window
 from ingest.transport.hold_decision import (
+    END_BYTES,
     LIGHT_BYTES,
     LITTLE_BYTES,
+    LOOK_S,
     RELEASED_BYTES,
     SHUT_BYTES,
     SHUT_S,
@@ -23,7 +25,7 @@ from ingest.transport.hold_decision import (
 MIB = 2**20
 ENOUGH = -RELEASED_BYTES - 1  # memory with which all are released
 A, B = "tcp://a", "tcp://b"
-LOOK_S = 0.01
+PAUSE_S = 0.01
 Windows = dict[int, Window]
 
 
@@ -39,7 +41,7 @@ class Looks:
 
     def look(self, excess: int, received: dict[int, int], **reading: Reading) -> Windows:
         """Look once more, after `received` bytes by connection have arrived; return the windows that change."""
-        self.now += LOOK_S
+        self.now += PAUSE_S
         for cookie, size in received.items():
             self._received[cookie] += size
         connections = [Connection(n, n, address, self._received[n]) for n, address in self._addresses.items()]
@@ -154,10 +156,38 @@ def test_the_turn_of_a_sender_that_pauses_passes_on_and_it_has_another_once_it_s
     looks = Looks(c1=A, c2=A)
     assert looks.look(0, {1: MIB, 2: MIB}) == {1: Window.NARROW, 2: Window.HELD}
     looks.now += SILENT_S
+    assert looks.look(0, {1: LIGHT_BYTES}) == {}
+    looks.now += SILENT_S
     assert looks.look(0, {}) == {1: Window.HELD, 2: Window.NARROW}
+    looks.now += SILENT_S / 2
+    assert looks.look(0, {2: LIGHT_BYTES}) == {}
     looks.now += SILENT_S
     assert looks.look(0, {}) == {2: Window.HELD}, "the first has not sent anything since"
     assert looks.look(0, {1: 100}) == {1: Window.NARROW}
+
+
+def test_who_sends_little_in_its_turn_is_released() -> None:
+    looks = Looks(c1=A)
+    assert looks.look(0, {1: MIB}) == {1: Window.NARROW}
+    looks.now += SILENT_S
+    assert looks.look(0, {}) == {1: Window.OPEN}
+
+
+def test_a_late_look_does_not_make_a_light_sender_a_heavy_one() -> None:
+    looks = Looks(c1=A)
+    looks.look(-1, {})
+    looks.now += 10 * LOOK_S
+    assert looks.look(STRICT_BYTES, {1: 9 * LITTLE_BYTES}, a=Reading.BUSY) == {}
+    assert looks.look(STRICT_BYTES, {1: LITTLE_BYTES}, a=Reading.BUSY) == {1: Window.HELD}
+
+
+def test_the_newest_that_send_much_are_ended_once_holding_is_not_enough() -> None:
+    looks = Looks(c1=A, c2=A, c3=A)
+    looks.look(0, {1: MIB, 2: MIB, 3: 2_000}, a=Reading.PAUSED)
+    assert looks.look(END_BYTES - 1, {}, a=Reading.PAUSED) == {1: Window.SHUT, 2: Window.SHUT, 3: Window.SHUT}
+    assert looks.look(END_BYTES, {}, a=Reading.PAUSED) == {2: Window.ENDED}
+    looks.end(2)
+    assert looks.look(END_BYTES, {}, a=Reading.PAUSED) == {1: Window.ENDED}
 
 
 def test_a_turn_ends_with_its_connection() -> None:
