@@ -29,7 +29,7 @@ STRICT_BYTES = 32 * 2**20  # above what is allowed: from here on everybody is he
 SHUT_BYTES = 96 * 2**20  # above what is allowed: from here on those that are held and not read are shut
 # Above what is allowed: from here on the newest of those that are held are ended, this part of them at a look. A sender
 # that leaves while it is held would otherwise leave a message half arrived for minutes, and be followed by another.
-END_BYTES = 192 * 2**20
+END_BYTES = 256 * 2**20
 END_SHARE = 16
 SHUT_S = 30.0  # then a shut connection may send some bytes, so that TCP does not give it up
 

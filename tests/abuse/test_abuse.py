@@ -25,7 +25,7 @@ MIB = 2**20
 PROMISED_S = 2.0  # 95 of 100 answers to good clients come within this
 # Largest resident size in MiB of each process under attack.
 BOUNDS_MIB = {
-    "ingester": 400, "router": 300, "worker": 200, "executor": 400, "broker": 300, "backend": 300, "web": 500,
+    "ingester": 500, "router": 300, "worker": 200, "executor": 400, "broker": 300, "backend": 300, "web": 500,
     "aggregator": 300, "celery": 300, "beat": 200,
 }  # fmt: skip
 
