@@ -22,6 +22,7 @@ SILENT_S = 1.0  # a turn ends once its sender has sent little for so long
 LITTLE_BYTES = 4_096  # from one look to the next
 LOOK_S = 0.05  # these numbers are for looks at most so far apart, and grow with the time if one is late
 STARVED_S = 1.0  # after so long without a turn there is one even if messages never cease to wait
+LONG_STARVED_S = 10.0  # the same above `STRICT_BYTES`: what waits may be read more slowly than a turn brings more
 # Opened at a look, once there is memory: this number, or this part of those that are held. All at once would fill it.
 RELEASED_COUNT, RELEASED_SHARE = 2, 16
 RELEASED_BYTES = 16 * 2**20  # connections are opened again once there is so much less than allowed
@@ -111,7 +112,7 @@ class HoldDecision:
             self._end_turn(moved, readable, sum(each.large_count for each in progress.values()), now)
             if excess_bytes >= 0:
                 self._hold(connections, moved, excess_bytes, progress, now - self._looked_s)
-            self._begin_turn(readable, progress, now)
+            self._begin_turn(readable, progress, now, STARVED_S if excess_bytes < STRICT_BYTES else LONG_STARVED_S)
             self._shut(moved, readable, excess_bytes, now)
             if excess_bytes >= END_BYTES:
                 self._end(connections)
@@ -162,10 +163,10 @@ class HoldDecision:
             self._sending.discard(turn.cookie)
         self._turn, self._turn_s = None, now
 
-    def _begin_turn(self, readable: set[int], progress: Mapping[str, Progress], now: float) -> None:
+    def _begin_turn(self, readable: set[int], progress: Mapping[str, Progress], now: float, starved_s: float) -> None:
         """Give the turn to the connection that has waited longest, among those that send and are read."""
         busy = any(each.reading is Reading.BUSY for each in progress.values())
-        if self._turn is not None or (busy and now - self._turn_s < STARVED_S):
+        if self._turn is not None or (busy and now - self._turn_s < starved_s):
             return
         for cookie in self.windows:
             if cookie in readable and cookie in self._sending:

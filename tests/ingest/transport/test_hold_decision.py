@@ -8,6 +8,7 @@ from ingest.transport.hold_decision import (
     END_BYTES,
     LIGHT_BYTES,
     LITTLE_BYTES,
+    LONG_STARVED_S,
     LOOK_S,
     RELEASED_BYTES,
     SHUT_BYTES,
@@ -119,6 +120,15 @@ def test_nobody_has_a_turn_while_messages_wait_to_be_read_unless_that_never_ends
     assert looks.look(0, {1: 2_000}, b=Reading.BUSY) == {}
     looks.now += STARVED_S
     assert looks.look(0, {1: 2_000}, b=Reading.BUSY) == {1: Window.NARROW}
+
+
+def test_turns_are_rarer_while_what_waits_takes_too_much_memory() -> None:
+    looks = Looks(c1=A)
+    looks.look(0, {1: MIB}, a=Reading.PAUSED)
+    looks.now += LONG_STARVED_S / 2
+    assert looks.look(STRICT_BYTES, {1: 2_000}, b=Reading.BUSY) == {}
+    looks.now += LONG_STARVED_S / 2
+    assert looks.look(STRICT_BYTES, {1: 2_000}, b=Reading.BUSY) == {1: Window.NARROW}
 
 
 def test_a_turn_goes_on_once_its_socket_is_read_again() -> None:
