@@ -25,7 +25,7 @@ _WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", 10)
 
 
 class Window(Enum):
-    """How much the sender of a connection may have on its way."""
+    """Say how much the sender of a connection may send before it has to wait."""
 
     OPEN = "open"
     NARROW = "narrow"  # a segment at a time
@@ -52,7 +52,7 @@ class ConnectionHolder:
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = {urlsplit(address).port: address for address in addresses if address.startswith("tcp:")}
-        self._ports: dict[int, int] = {}  # by cookie, 0 for what is none of ours
+        self._ports: dict[int, int] = {}  # by cookie; 0 if the socket is bound to none of the addresses
 
     def connections(self) -> list[Connection]:
         """Return all connections, without those whose sender has just connected."""

@@ -36,7 +36,7 @@ SHUT_S = 30.0  # then a shut connection may send some bytes, so that TCP does no
 
 
 class Reading(Enum):
-    """What becomes of the messages of a socket."""
+    """Say whether the messages of a socket are being read."""
 
     PAUSED = "paused"  # they are not read
     BUSY = "busy"  # they are read, and more may be waiting
@@ -46,7 +46,7 @@ class Reading(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the reading of a socket is."""
+    """Report how far the reading of a socket has come."""
 
     reading: Reading
     large_count: int  # messages of `LARGE_BYTES` or more that were read so far

@@ -1,4 +1,4 @@
-"""How far a job is: sums over its finished steps, and what people see of them. Pure: no I/O, no clock."""
+"""Add up the finished steps of a job, and show people how far it has come. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scheduler orders the router to do."""
+"""Define the orders that the scheduler gives the router."""
 
 from __future__ import annotations
 

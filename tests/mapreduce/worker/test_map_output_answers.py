@@ -1,4 +1,4 @@
-"""What a worker answers to those who ask for map output, however they behave."""
+"""A worker answers those who ask for map output, however they behave."""
 
 from __future__ import annotations
 
