@@ -7,7 +7,17 @@ import shutil
 from setuptools.command.build_py import build_py
 
 SERVER_ONLY = {
-    "zarkov": {"apps", "client_wheel", "log_limit", "loopback", "models", "settings", "time_zone", "yaml_text"},
+    "zarkov": {
+        "apps",
+        "client_wheel",
+        "log_limit",
+        "loopback",
+        "models",
+        "number_text",
+        "settings",
+        "time_zone",
+        "yaml_text",
+    },
     "zarkov.transport": {
         "awake_clock",
         "connection_hold",
@@ -27,12 +37,12 @@ SERVER_ONLY = {
         "reader_failure",
         "json_reader",
         "json_value",
-        "number_text",
         "text_check",
         "stored_event",
         "extended_json",
         "text_encoding",
         "time_text",
+        "value_ends",
     },
     "zibrato": {"broker", "own_metrics"},
 }

@@ -8,8 +8,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 
+from ingest.number_text import decimal_number, whole_number
 from ingest.wire.json_value import loads_as_written
-from ingest.wire.number_text import decimal_number, whole_number
 from ingest.wire.refusal import RefusedValueError
 
 

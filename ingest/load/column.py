@@ -12,8 +12,8 @@ from itertools import accumulate
 from typing import Any
 
 from ingest.exceptions import LoadError
+from ingest.number_text import decimal_number, whole_number
 from ingest.wire.json_value import loads
-from ingest.wire.number_text import decimal_number, whole_number
 from ingest.wire.time_text import DateError, parse_time
 
 FIELDS = ("type", "timestamp", "id", "context", "extra")

@@ -20,7 +20,7 @@ import zmq
 
 from ..exceptions import BindError, BrokerFailedError
 from ..transport.address import allow_ipv6
-from ..transport.hold_decision import NO_TURNS
+from ..transport.hold_decision import MAY_BE_DROPPED
 from ..transport.kernel_socket import limit_segments
 from ..transport.memory_limit import MemoryLimit
 from ..transport.socket_drain import read_all, receive_some
@@ -103,7 +103,7 @@ class Broker:
         """
         proxy = threading.Thread(target=self._forward, name="broker-proxy", daemon=True)
         proxy.start()
-        self._memory_limit = MemoryLimit(dict.fromkeys(self.addresses.values(), lambda: NO_TURNS))
+        self._memory_limit = MemoryLimit(dict.fromkeys(self.addresses.values(), lambda: MAY_BE_DROPPED))
         self._memory_limit.start()
         if self._measure_s:
             own = options("broker", lambda: self.addresses[PUBLISHERS], self._measure_s)

@@ -16,7 +16,7 @@ MOST_TAGS = 64
 LEAST_RATE = 1e-9  # one measurement then counts for a billion calls
 NOT_SPECIFIED = "not_specified"  # the source if none is given, as in 2013
 
-# As `ingest.wire.number_text` reads them, which programs that only measure do not have.
+# As `ingest.number_text` reads them, which programs that only measure do not have.
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 

@@ -26,7 +26,7 @@ from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_a
 from ingest.settings import IngestSettings
 from ingest.transport import kernel_socket, socket_drain
 from ingest.transport.awake_clock import AwakeClock
-from ingest.transport.hold_decision import NO_TURNS, Progress
+from ingest.transport.hold_decision import MAY_BE_DROPPED, Progress
 from ingest.transport.memory_limit import MemoryLimit
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
@@ -99,7 +99,7 @@ class Receivers:
         self.back_pressure = BackPressure(self._readers, self._acknowledged, writer, later)
         progress = {bound_address(each.socket): each.progress for each in self._pushed.values()}
         progress[bound_address(self._acknowledged.socket)] = self._acknowledged_progress
-        progress[self.addresses["publish_bind_address"]] = lambda: NO_TURNS  # subscribers are held, too
+        progress[self.addresses["publish_bind_address"]] = lambda: MAY_BE_DROPPED  # subscribers are held, too
         self._memory_limit = MemoryLimit(progress)
         self._memory_limit.start()
         for reader in self._readers:
@@ -154,7 +154,7 @@ class Receivers:
     def _receive_pushed(self, key: str, read: Reader, socket: zmq.Socket[bytes]) -> int:
         messages = drain(socket)
         if messages:
-            self._count_large(self._pushed[key], messages)
+            self._count(self._pushed[key], messages)
             rest = without_mark(messages, self._settings.end_mark)
             if rest is not messages:
                 self._ended.add(socket)
@@ -179,8 +179,8 @@ class Receivers:
                 break
         return True
 
-    def _count_large(self, reader: SocketReader, messages: Sequence[bytes]) -> None:
-        if reader.count_large(messages):
+    def _count(self, reader: SocketReader, messages: Sequence[bytes]) -> None:
+        if reader.count(messages):
             self._memory_limit.large_was_read()
 
     def _next_request(self, socket: zmq.Socket[bytes]) -> list[bytes] | None:
@@ -195,7 +195,7 @@ class Receivers:
     def _received(self, socket: zmq.Socket[bytes]) -> list[bytes]:
         """Return the frames of the next request on the socket. Raise `zmq.Again` if none is waiting."""
         frames = socket.recv_multipart(zmq.NOBLOCK)
-        self._count_large(self._acknowledged, frames)
+        self._count(self._acknowledged, frames)
         return frames
 
     def _handle_others(self, sender: tuple[bytes, ...]) -> None:

@@ -22,7 +22,7 @@ from ingest.server.push_reader import PUSH_READERS
 from ingest.server.socket_reader import LARGEST_BYTES, bind, bound_address
 from ingest.settings import ServerKeys
 from ingest.transport import kernel_socket
-from ingest.transport.hold_decision import LARGE_BYTES, NO_TURNS, Progress, Reading
+from ingest.transport.hold_decision import LARGE_BYTES, MAY_BE_DROPPED, Progress, Reading
 from ingest.transport.server_keys import Authenticator
 from ingest.transport.socket_drain import read_all, receive_some
 
@@ -104,7 +104,7 @@ class Relay:
         bytes that were (zmq_proxy_steerable(3)).
         """
         if self.pair.front == zmq.XPUB:
-            return NO_TURNS
+            return MAY_BE_DROPPED
         if self._thread.is_alive() and self._control.poll(0, zmq.POLLOUT):
             self._control.send(b"STATISTICS")
             if self._control.poll(STATISTICS_MS):
@@ -112,7 +112,7 @@ class Relay:
                 self._large_count += passed - self._passed_bytes >= LARGE_BYTES
                 self._passed_bytes = passed
         takes_more = any(kernel_socket.is_writable(child) for child in self._children)
-        return Progress(Reading.IDLE if takes_more else Reading.PAUSED, self._large_count)
+        return Progress(Reading.IDLE if takes_more else Reading.PAUSED, self._large_count, self._passed_bytes)
 
     def request_end(self) -> None:
         """Let the thread pass on what is on its way, then send the end mark until `stop`. Return at once."""

@@ -80,7 +80,7 @@ class SocketReader:
         self._watcher = get_hub().loop.io(socket.getsockopt(zmq.FD), 1)
         self._recheck = Event()
         self._idle = True  # whether no message waits
-        self._large_count = 0  # messages of `LARGE_BYTES` or more so far
+        self._large_count = self._read_bytes = 0  # large messages are those of `LARGE_BYTES` or more
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Start reading. `on_failure` is called with the error that ends reading; nothing is received after it."""
@@ -101,12 +101,14 @@ class SocketReader:
     def progress(self) -> Progress:
         """Return how far the reading is. Can be called from any thread."""
         waiting = Reading.IDLE if self._idle else Reading.BUSY
-        return Progress(Reading.PAUSED if self.paused else waiting, self._large_count)
+        return Progress(Reading.PAUSED if self.paused else waiting, self._large_count, self._read_bytes)
 
-    def count_large(self, messages: Sequence[bytes]) -> int:
-        """Count those of some received messages that are large, for `progress`, and return how many they are."""
-        count = sum(len(message) >= LARGE_BYTES for message in messages)
+    def count(self, messages: Sequence[bytes]) -> int:
+        """Count received messages, for `progress`, and return how many of them are large."""
+        sizes = [*map(len, messages)]
+        count = sum(size >= LARGE_BYTES for size in sizes)
         self._large_count += count
+        self._read_bytes += sum(sizes)
         return count
 
     def recheck(self) -> None:

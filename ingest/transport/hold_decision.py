@@ -7,8 +7,8 @@ earlier, all large messages would arrive side by side, and take memory together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from ingest.transport.connection_hold import Connection, Window
@@ -21,8 +21,9 @@ TURN_BYTES_PER_S = 64 * 2**20  # what a sender that is slowed again would leave 
 SILENT_S = 1.0  # a turn ends once its sender has sent little for so long
 LITTLE_BYTES = 4_096  # from one look to the next
 LOOK_S = 0.05  # these numbers are for looks at most so far apart, and grow with the time if one is late
-STARVED_S = 1.0  # after so long without a turn there is one even if messages never cease to wait
-LONG_STARVED_S = 10.0  # the same above `STRICT_BYTES`: what waits may be read more slowly than a turn brings more
+# After so long without a turn there is one even if messages never cease to wait, but only once as much has been read as
+# the last one brought: those may be slow to read, and what waits would grow with each turn.
+STARVED_S = 1.0
 # Opened at a look, once there is memory: this number, or this part of those that are held. All at once would fill it.
 RELEASED_COUNT, RELEASED_SHARE = 2, 16
 RELEASED_BYTES = 16 * 2**20  # connections are opened again once there is so much less than allowed
@@ -32,6 +33,7 @@ SHUT_BYTES = 96 * 2**20  # above what is allowed: from here on those that are he
 # that leaves while it is held would otherwise leave a message half arrived for minutes, and be followed by another.
 END_BYTES = 256 * 2**20
 END_SHARE = 16
+LOSSY_END_BYTES = 128 * 2**20  # the same where messages may be dropped, because there memory does not come back
 SHUT_S = 30.0  # then a shut connection may send some bytes, so that TCP does not give it up
 
 
@@ -41,7 +43,8 @@ class Reading(Enum):
     PAUSED = "paused"  # they are not read
     BUSY = "busy"  # they are read, and more may be waiting
     IDLE = "idle"  # none is waiting
-    LOSSY = "lossy"  # they are read and may be dropped: who sends much waits until there is memory, without turns
+    TURNLESS = "turnless"  # they are read, and who sends much waits until there is memory, without turns
+    LOSSY = "lossy"  # the same, and they may be dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,16 @@ class Progress:
     """Report how far the reading of a socket has come."""
 
     reading: Reading
-    large_count: int  # messages of `LARGE_BYTES` or more that were read so far
+    large_count: int = 0  # messages of `LARGE_BYTES` or more that were read so far
+    read_bytes: int = 0  # so far
 
     def without_turns(self) -> Progress:
         """Return the same for a time in which nobody who sends much may send."""
-        return self if self.reading is Reading.PAUSED else Progress(Reading.LOSSY, self.large_count)
+        return self if self.reading is Reading.PAUSED else replace(self, reading=Reading.TURNLESS)
 
 
-NO_TURNS = Progress(Reading.LOSSY, 0)  # of sockets whose peers can wait: subscribers, publishers of measurements
+MAY_BE_DROPPED = Progress(Reading.LOSSY)  # what subscribers and publishers of measurements send
+_WITHOUT_TURNS = frozenset({Reading.PAUSED, Reading.TURNLESS, Reading.LOSSY})
 
 
 @dataclass(slots=True)
@@ -79,6 +84,7 @@ class HoldDecision:
         self._turn: _Turn | None = None
         self._looked_s = 0.0
         self._turn_s = 0.0  # when the last turn ended, or the first connection was held
+        self._enough_read = 0  # how many bytes are read once all is that the last turn brought
 
     @property
     def has_turn(self) -> bool:
@@ -105,17 +111,18 @@ class HoldDecision:
             for cookie in list(self.windows)[: max(RELEASED_COUNT, len(self.windows) // RELEASED_SHARE)]:
                 del self.windows[cookie]
         else:
-            turnless = {
-                address for address, each in progress.items() if each.reading in (Reading.PAUSED, Reading.LOSSY)
-            }
-            readable = {each.cookie for each in connections if each.address not in turnless}
-            self._end_turn(moved, readable, sum(each.large_count for each in progress.values()), now)
+            readable = {each.cookie for each in connections if progress[each.address].reading not in _WITHOUT_TURNS}
+            self._end_turn(moved, readable, progress.values(), now)
             if excess_bytes >= 0:
                 self._hold(connections, moved, excess_bytes, progress, now - self._looked_s)
-            self._begin_turn(readable, progress, now, STARVED_S if excess_bytes < STRICT_BYTES else LONG_STARVED_S)
+            self._begin_turn(readable, progress.values(), now)
             self._shut(moved, readable, excess_bytes, now)
-            if excess_bytes >= END_BYTES:
-                self._end(connections)
+            if excess_bytes >= LOSSY_END_BYTES:
+                lossy_only = excess_bytes < END_BYTES
+                self._end(
+                    each for each in connections
+                    if not lossy_only or progress[each.address].reading is Reading.LOSSY
+                )  # fmt: skip
         self._looked_s = now
         changed = {cookie: window for cookie, window in self.windows.items() if before.get(cookie) is not window}
         return changed | {cookie: Window.OPEN for cookie in before if cookie in moved and cookie not in self.windows}
@@ -139,7 +146,9 @@ class HoldDecision:
                 self.windows.setdefault(each.cookie, Window.HELD)
                 self._sending.add(each.cookie)
 
-    def _end_turn(self, moved: Mapping[int, int], readable: set[int], large_count: int, now: float) -> None:
+    def _end_turn(
+        self, moved: Mapping[int, int], readable: set[int], progress: Collection[Progress], now: float
+    ) -> None:
         """End the turn once a large message was read, or so much has come that one should be, or nothing comes."""
         turn = self._turn
         if turn is None:
@@ -148,7 +157,8 @@ class HoldDecision:
             turn.received_bytes += moved[turn.cookie]
             if moved[turn.cookie] >= LITTLE_BYTES:
                 turn.heard_s = now
-            has_ended = large_count > turn.large_count or turn.received_bytes >= TURN_BYTES
+            large_was_read = sum(each.large_count for each in progress) > turn.large_count
+            has_ended = large_was_read or turn.received_bytes >= TURN_BYTES
             if not has_ended and readable.isdisjoint(self.windows):
                 # Nobody is read now. Were it to lose its turn, each pause would leave one more message half arrived.
                 self.windows[turn.cookie], turn.heard_s = Window.HELD, now
@@ -162,19 +172,23 @@ class HoldDecision:
                 self.windows[turn.cookie] = Window.HELD  # the last in the line
             self._sending.discard(turn.cookie)
         self._turn, self._turn_s = None, now
+        self._enough_read = sum(each.read_bytes for each in progress) + turn.received_bytes
 
-    def _begin_turn(self, readable: set[int], progress: Mapping[str, Progress], now: float, starved_s: float) -> None:
+    def _begin_turn(self, readable: set[int], progress: Collection[Progress], now: float) -> None:
         """Give the turn to the connection that has waited longest, among those that send and are read."""
-        busy = any(each.reading is Reading.BUSY for each in progress.values())
-        if self._turn is not None or (busy and now - self._turn_s < starved_s):
+        if self._turn is not None:
             return
+        if any(each.reading is Reading.BUSY for each in progress):
+            is_read = sum(each.read_bytes for each in progress) >= self._enough_read
+            if now - self._turn_s < STARVED_S or not is_read:
+                return
         for cookie in self.windows:
             if cookie in readable and cookie in self._sending:
-                self._turn = _Turn(cookie, sum(each.large_count for each in progress.values()), now, now)
+                self._turn = _Turn(cookie, sum(each.large_count for each in progress), now, now)
                 self.windows[cookie] = Window.NARROW
                 return
 
-    def _end(self, connections: Sequence[Connection]) -> None:
+    def _end(self, connections: Iterable[Connection]) -> None:
         """End some of those that are held and have sent much, the newest first, as the kernel counts sockets."""
         much = [
             each.cookie for each in connections if each.cookie in self.windows and each.received_bytes >= LARGE_BYTES

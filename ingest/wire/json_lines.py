@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from ..turn import NO_PAUSE, Turn
 from .event import MAX_MESSAGE_BYTES
 
 MAX_VALUE_LINES = 300_000  # of one value; an event of 1 MiB with each of its numbers on a line has fewer
 BROKEN_OFF_OBJECTS = 3  # so many whole objects in a row, without commas, stand in no JSON value, even with one mistake
 _MOST_TEXTS = 100_000  # in a line that opens a value
-_MARK = b"\xef\xbb\xbf"
+MARK = b"\xef\xbb\xbf"
 _INSIDE = frozenset({b"{", b"[", b",", b":"})
-_MARK_AND_BLANKS = _MARK + b" \t"
+_MARK_AND_BLANKS = MARK + b" \t"
 _LIST_START = re.compile(rb"\[\s*(?:[\[{\"]|$|(?:-?\d[\d.eE+-]*+|true|false|null)\s*(?:,|$))")
 # A text that is not closed lasts until the end of its line.
 _TEXTS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
@@ -169,38 +168,6 @@ def lines_of(text: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
         yield found.start(), found[0]
 
 
-@dataclass(slots=True)
-class _Undecoded:
-    fault: Any = "not decoded"
-
-
-def value_ends(text: bytes, most_lines: int, turn: Turn = NO_PAUSE) -> Iterator[int]:
-    """Yield where each value in the first `most_lines` lines of a text ends, with its line and blank lines after it.
-
-    None is decoded. A value that may go on after those lines is left out.
-    """
-    end, found = len(text), False
-
-    def first_lines() -> Iterator[tuple[int, bytes]]:
-        nonlocal end
-        for count, (place, line) in enumerate(turn.between(lines_of(text))):
-            if count == most_lines:
-                end = place
-                return
-            yield place, line
-
-    undecoded = _Undecoded()
-    for start, _, _ in split_lines(first_lines(), lambda _: undecoded):
-        if end < len(text):
-            end = start
-            break
-        if found:
-            yield start
-        found = True
-    if found:
-        yield end
-
-
 def depth_change(line: bytes) -> int:
     """Return by how many objects and lists the end of a line of JSON is nested deeper than its start.
 
@@ -223,7 +190,7 @@ def starts_list(line: bytes) -> bool:
 def is_blank(line: bytes) -> bool:
     """Return whether a line holds nothing but blanks, and a byte order mark perhaps."""
     rest = line.strip()
-    return not rest or (rest[:1] == _MARK[:1] and _BLANK.fullmatch(line) is not None)
+    return not rest or (rest[:1] == MARK[:1] and _BLANK.fullmatch(line) is not None)
 
 
 def _opens(line: bytes) -> bool:

@@ -17,12 +17,13 @@ from bson.errors import BSONError
 from ..turn import NO_PAUSE, Turn
 from .batch import ReceivedBatch
 from .event import MAX_DEPTH, MAX_DOCUMENTS, MAX_MESSAGE_BYTES, Fault, complete, describe_value, fault_of
-from .json_lines import lines_of, split_lines, value_ends
+from .json_lines import lines_of, split_lines
 from .json_value import loads
 from .reader_failure import refuse_and_log
 from .refusal import CUT, Refusal, RefusedValueError, TooManyDocumentsError, joined_values
 from .text_encoding import describe_binary, is_binary, packing_of, to_utf_8
 from .time_text import parse_time
+from .value_ends import count_values, value_ends
 
 NOT_JSON = "bad_json"
 MAX_LINES = 10 * MAX_DOCUMENTS  # in one message; each takes time, even inside a value
@@ -120,6 +121,9 @@ def split_message(message: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
     if packing_of(message) and is_binary(message):
         yield JsonInput(0, message, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(message)}"))
         return
+    has_many_lines = text.count(b"\n") + text.count(b"\r") >= MAX_DOCUMENTS and not _is_list_of_objects(text)
+    if has_many_lines and count_values(text, MAX_DOCUMENTS + 1, turn) > MAX_DOCUMENTS:
+        raise TooManyDocumentsError(MAX_DOCUMENTS)  # before they are decoded, which takes longer
     values = _told_apart(text, message, turn)
     first, second = next(values, None), next(values, None)
     if first is None:

@@ -101,7 +101,7 @@ class Router:
         self._store_identity: dict[str, str] | None = None  # None = not known yet
         self._asks_identity = False  # True while it is being read
         self._closed = False
-        self.large_count = 0  # messages of `LARGE_BYTES` or more that were read so far; any thread may ask
+        self.large_count = self.read_bytes = 0  # so far; any thread may ask. Large are those of `LARGE_BYTES` or more
         self.waits = False  # whether no message waits to be read; any thread may ask
 
     def start(self) -> dict[str, str]:
@@ -186,7 +186,9 @@ class Router:
                     frames = socket.recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
                     break
-                self.large_count += sum(map(len, frames)) >= LARGE_BYTES
+                size = sum(map(len, frames))
+                self.large_count += size >= LARGE_BYTES
+                self.read_bytes += size
                 handle(frames)
 
     def _request(self, frames: list[bytes]) -> None:

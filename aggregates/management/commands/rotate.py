@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from aggregates.services.retention import lowest_position
 from ingest.management.command import ZarkovCommand
+from ingest.number_text import whole_number
 from ingest.store.rotation import RotationError, rotate
 from ingest.store.store import connect
-from ingest.wire.number_text import whole_number
 
 
 class Command(ZarkovCommand):

@@ -54,4 +54,4 @@ class Command(ZarkovCommand):
 
 
 def _progress(router: Router) -> Progress:
-    return Progress(Reading.IDLE if router.waits else Reading.BUSY, router.large_count)
+    return Progress(Reading.IDLE if router.waits else Reading.BUSY, router.large_count, router.read_bytes)

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from aggregates.task_modules import task_modules
 from ingest.management.command import ZarkovCommand
-from ingest.wire.number_text import whole_number
+from ingest.number_text import whole_number
 from mapreduce.worker.worker import Worker
 
 

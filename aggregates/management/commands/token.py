@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from aggregates.web.auth.token_creation import make_token
 from ingest.management.command import ZarkovCommand
-from ingest.wire.number_text import whole_number
+from ingest.number_text import whole_number
 
 
 class Command(ZarkovCommand):

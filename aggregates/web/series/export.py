@@ -13,7 +13,7 @@ from bson import Decimal128
 from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.json_encoding import plain, to_json
-from ingest.wire.number_text import plain_decimal
+from ingest.number_text import plain_decimal
 
 _SAMPLE = 1000  # documents that define the columns; later ones can fill columns but not add any
 _CHUNK = 500  # rows sent at once

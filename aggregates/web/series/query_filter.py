@@ -9,8 +9,8 @@ from typing import Any
 
 from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import BadRequestError
+from ingest.number_text import decimal_number
 from ingest.wire.json_value import loads_as_written
-from ingest.wire.number_text import decimal_number
 from ingest.wire.refusal import RefusedValueError
 from ingest.wire.text_check import fault_of_texts
 

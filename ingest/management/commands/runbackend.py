@@ -15,7 +15,7 @@ from ingest.metrics.backend.backend_lookup import GROUP, backend_names, load_bac
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.exceptions import BackendError
 from ingest.metrics.wire import BACKENDS
-from ingest.wire.number_text import decimal_number
+from ingest.number_text import decimal_number
 
 COMMON_OPTIONS = {"name", "levels", "flush", "broker"}
 

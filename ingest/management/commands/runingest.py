@@ -14,10 +14,10 @@ from django.core.management.base import CommandError, CommandParser
 from gevent.socket import wait_read
 
 from ingest.management.command import ZarkovCommand, measure_own
+from ingest.number_text import whole_number
 from ingest.server.ingester import Ingester
 from ingest.server.load_balancer import LoadBalancer, child_settings
 from ingest.settings import IngestSettings
-from ingest.wire.number_text import whole_number
 
 END_WITH_PARENT = "ZARKOV_END_WITH_PARENT"  # the child asks the kernel for SIGTERM when its parent ends
 

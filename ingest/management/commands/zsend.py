@@ -16,8 +16,8 @@ from ingest.exceptions import DeliveryError, IngestError
 from ingest.load.json_stream import CheckedMessage, checked_messages
 from ingest.load.loader import MOST_EXAMPLES
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
+from ingest.number_text import decimal_number
 from ingest.transport.handshake import check_address
-from ingest.wire.number_text import decimal_number
 
 
 class Command(ZarkovCommand):

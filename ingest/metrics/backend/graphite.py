@@ -17,7 +17,7 @@ from ingest.metrics.backend.statsd import send_stream
 from ingest.metrics.backend.text_protocol import path, path_prefix
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, SET
-from ingest.wire.number_text import plain_decimal, whole_number
+from ingest.number_text import plain_decimal, whole_number
 
 PORT = 2003
 MOST_PATHS = 100_000  # paths whose type is remembered

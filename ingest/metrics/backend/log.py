@@ -10,7 +10,7 @@ from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import RollupEntry
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, SET
-from ingest.wire.number_text import plain_decimal
+from ingest.number_text import plain_decimal
 
 log = logging.getLogger("zarkov.metrics")
 

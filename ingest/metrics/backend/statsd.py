@@ -22,7 +22,7 @@ from ingest.metrics.backend.text_protocol import path, path_prefix
 from ingest.metrics.exceptions import PostponedError
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, GAUGE, HISTOGRAM, SET, TIMER
-from ingest.wire.number_text import plain_decimal, whole_number
+from ingest.number_text import plain_decimal, whole_number
 
 log = logging.getLogger(__name__)
 

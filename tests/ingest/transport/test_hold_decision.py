@@ -8,8 +8,8 @@ from ingest.transport.hold_decision import (
     END_BYTES,
     LIGHT_BYTES,
     LITTLE_BYTES,
-    LONG_STARVED_S,
     LOOK_S,
+    LOSSY_END_BYTES,
     RELEASED_BYTES,
     SHUT_BYTES,
     SHUT_S,
@@ -35,7 +35,7 @@ class Looks:
 
     def __init__(self, **addresses: str) -> None:
         self.decision = HoldDecision()
-        self.large_count = 0
+        self.large_count = self.read_bytes = 0
         self.now = 0.0
         self._addresses = {int(name[1:]): address for name, address in addresses.items()}
         self._received = dict.fromkeys(self._addresses, 0)
@@ -47,8 +47,8 @@ class Looks:
             self._received[cookie] += size
         connections = [Connection(n, n, address, self._received[n]) for n, address in self._addresses.items()]
         progress = {
-            A: Progress(reading.get("a", Reading.IDLE), self.large_count),
-            B: Progress(reading.get("b", Reading.IDLE), 0),
+            A: Progress(reading.get("a", Reading.IDLE), self.large_count, self.read_bytes),
+            B: Progress(reading.get("b", Reading.IDLE)),
         }
         return self.decision.decide(connections, excess, progress, self.now)
 
@@ -119,16 +119,21 @@ def test_nobody_has_a_turn_while_messages_wait_to_be_read_unless_that_never_ends
     looks.look(0, {1: 2_000}, b=Reading.BUSY)
     assert looks.look(0, {1: 2_000}, b=Reading.BUSY) == {}
     looks.now += STARVED_S
+    looks.read_bytes += MIB
     assert looks.look(0, {1: 2_000}, b=Reading.BUSY) == {1: Window.NARROW}
 
 
-def test_turns_are_rarer_while_what_waits_takes_too_much_memory() -> None:
+def test_while_messages_wait_the_next_turn_begins_once_as_much_was_read_as_the_last_one_brought() -> None:
     looks = Looks(c1=A)
     looks.look(0, {1: MIB}, a=Reading.PAUSED)
-    looks.now += LONG_STARVED_S / 2
-    assert looks.look(STRICT_BYTES, {1: 2_000}, b=Reading.BUSY) == {}
-    looks.now += LONG_STARVED_S / 2
-    assert looks.look(STRICT_BYTES, {1: 2_000}, b=Reading.BUSY) == {1: Window.NARROW}
+    looks.look(0, {})  # its turn
+    looks.large_count += 1
+    assert looks.look(0, {1: 2 * MIB}, b=Reading.BUSY) == {1: Window.HELD}
+    looks.now += STARVED_S
+    looks.read_bytes += 2 * MIB - 1
+    assert looks.look(0, {1: 2_000}, b=Reading.BUSY) == {}
+    looks.read_bytes += 1
+    assert looks.look(0, {1: 2_000}, b=Reading.BUSY) == {1: Window.NARROW}
 
 
 def test_a_turn_goes_on_once_its_socket_is_read_again() -> None:
@@ -155,7 +160,7 @@ def test_sockets_that_are_not_read_do_not_hold_up_the_turns_at_others() -> None:
 
 
 def test_nobody_has_a_turn_at_a_socket_that_is_not_read_or_may_drop_messages() -> None:
-    for reading in (Reading.PAUSED, Reading.LOSSY):
+    for reading in (Reading.PAUSED, Reading.TURNLESS, Reading.LOSSY):
         looks = Looks(c1=A)
         looks.look(0, {1: MIB}, a=reading)
         looks.now += 10 * STARVED_S
@@ -198,6 +203,15 @@ def test_the_newest_that_send_much_are_ended_once_holding_is_not_enough() -> Non
     assert looks.look(END_BYTES, {}, a=Reading.PAUSED) == {2: Window.ENDED}
     looks.end(2)
     assert looks.look(END_BYTES, {}, a=Reading.PAUSED) == {1: Window.ENDED}
+
+
+def test_where_messages_may_be_dropped_senders_are_ended_sooner() -> None:
+    looks = Looks(c1=A, c2=B)
+    looks.look(0, {1: MIB, 2: MIB}, b=Reading.LOSSY)
+    assert Window.ENDED not in looks.look(LOSSY_END_BYTES - 1, {}, b=Reading.LOSSY).values()
+    assert looks.look(LOSSY_END_BYTES, {}, b=Reading.LOSSY) == {2: Window.ENDED}
+    looks.end(2)
+    assert looks.look(END_BYTES - 1, {}, b=Reading.LOSSY) == {}
 
 
 def test_a_turn_ends_with_its_connection() -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ingest.http import receiver
 from ingest.load import file_format, line_reader
 from ingest.load.json_stream import checked_messages
-from ingest.wire import json_reader
+from ingest.wire import json_reader, value_ends
 from ingest.wire.batch import ReceivedBatch
-from ingest.wire.json_lines import BROKEN_OFF_OBJECTS, depth_change, split_lines
+from ingest.wire.json_lines import BROKEN_OFF_OBJECTS, depth_change, lines_of, split_lines
 from ingest.wire.json_reader import decoded
 
 Read = Callable[[bytes], list[str]]
@@ -136,6 +136,24 @@ def test_readers_agree_on_any_lines(tmp_path: Path, lines: list[str], end: str) 
     raw = end.join([*lines, A]).encode()
     found = {name: read(raw) for name, read in readers(tmp_path).items()}
     assert len({str(each) for each in found.values()}) == 1, found
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(
+    st.lists(LINE | st.sampled_from(["[INFO] x", '{"a":{"b":["}"]}}', "[[]]", "\ufeff", "\v"]), max_size=30),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from([1, 10, 60]),
+)
+def test_values_are_counted_and_told_apart_without_decoding_them(lines: list[str], end: str, piece_bytes: int) -> None:
+    text = end.join(lines).encode()
+    starts = [first for first, _, _ in split_lines(lines_of(text), lambda raw: decoded(0, raw))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(value_ends, "_PIECE_BYTES", piece_bytes)
+        ends = list(value_ends.value_ends(text, 1_000))
+        assert ends == ([*starts[1:], len(text)] if starts else [])
+        assert value_ends.count_values(text, 5) == min(len(starts), 5)
+        whole = list(value_ends.value_ends(text, 4))[:-1]  # the last may have been cut
+        assert whole == ends[: len(whole)]
 
 
 @settings(max_examples=200, deadline=None)

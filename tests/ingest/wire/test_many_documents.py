@@ -138,6 +138,14 @@ def test_a_message_with_more_documents_is_refused_whole_and_never_partly_read(
     assert all(refusal.count <= MAX_DOCUMENTS for refusal in batch.refusals), "so that each can be replayed"
 
 
+@pytest.mark.parametrize("unit", [b"1\n", b"{}\n", b"x\n", b'"\n', b'{"type":"x","context":{"a":["}"]}}\n'])
+def test_a_message_with_more_documents_is_refused_before_they_are_decoded(
+    unit: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_reader, "loads", None)
+    assert document_count(from_json(unit * 3 * MAX_DOCUMENTS).refusals) == 3 * MAX_DOCUMENTS
+
+
 def test_commands_count_as_documents() -> None:
     command = bson.encode({"$command": "x"})
     assert {r.code for r in from_bson(command * (MAX_DOCUMENTS + 1)).refusals} == {"too_many_documents"}

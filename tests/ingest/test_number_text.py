@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingest.metrics.exceptions import MetricError
 from ingest.metrics.identity import number
-from ingest.wire.number_text import decimal_number, plain_decimal, whole_number
+from ingest.number_text import decimal_number, plain_decimal, whole_number
 
 NO_NUMBERS = [
     "", " 1", "1 ", "1\n", "1_000", "0x1F", "1e400", "nan", "NaN", "inf", "-Infinity", "\u0663", "\uff11\uff12",
