@@ -16,6 +16,7 @@ SERVER_ONLY = {
         "number_text",
         "settings",
         "time_zone",
+        "turn",
         "yaml_text",
     },
     "zarkov.transport": {
