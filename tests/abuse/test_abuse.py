@@ -150,7 +150,8 @@ def test_good_clients_do_not_notice_hostile_ones(
         }
         with capsys.disabled():
             print(f"\nabuse for {seconds} s: {json.dumps(figures)}")
-        assert not [each.failure for each in good.values() if each.failure], good
+        failures = {name: each.failure for name, each in good.items() if each.failure}
+        assert not failures
         assert reader.read() == producer.acknowledged
         verified = system.manage("verify", AGGREGATE)
         assert verified.returncode == 0, verified.stdout + verified.stderr
