@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,10 @@ import pytest
 import zmq
 
 from tests.support.leftovers import guard
+from tests.support.memory_folder import memory_folder
 
 # Before Django reads its settings: tests never touch the home folder, ports or configuration of a checkout in use.
-_HOME = Path(tempfile.mkdtemp(prefix="zarkov-test-"))
+_HOME = memory_folder("zarkov-test-")
 for _name in [name for name in os.environ if name.startswith("ZARKOV_") and not name.startswith("ZARKOV_TEST_")]:
     del os.environ[_name]
 os.environ["ZARKOV_HOME"] = str(_HOME)
@@ -63,6 +63,7 @@ _NEEDED = {
         "no nginx or no openssl (apt install nginx-light openssl)",
     ),
 }
+JOURNAL_COMMIT_INTERVAL_MS = 5  # of 1 to 500; the default of 100 holds where tests start a system of their own
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
 # Modules and folders that one process runs, because they share a fixture of the session that takes long to start.
 _TOGETHER = {
@@ -95,9 +96,9 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Start three processes for two cores: a third of a test's time is waiting for other processes."""
+    """Start four processes for two cores, six for four: many tests mostly wait for other processes."""
     cores = len(os.sched_getaffinity(0))
-    return cores + cores // 2
+    return cores + max(2, cores // 2)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -125,9 +126,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+def django_db_modify_db_settings() -> None:
     """Put Django's tables in a file, as in production: threads that share an in-memory database block each other."""
-    connections["default"].settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("django") / "test.sqlite3")
+    connections["default"].settings_dict["TEST"]["NAME"] = str(_HOME / "test.sqlite3")
 
 
 @pytest.fixture(scope="session")
@@ -146,10 +147,16 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session")
 def mongo_uri() -> Iterator[str]:
-    """Yield the connection string of this test process's mongod, a one-member replica set."""
+    """Yield the connection string of this test process's mongod, a one-member replica set.
+
+    It flushes its journal often: to drop a database waits for that, after almost every test.
+    """
     mongod = LocalMongod(HomeFolder(_HOME))
     try:
-        yield mongod.start()
+        uri = mongod.start()
+        with open_client(uri) as client:
+            client.admin.command("setParameter", 1, journalCommitInterval=JOURNAL_COMMIT_INTERVAL_MS)
+        yield uri
     finally:
         mongod.stop()
 

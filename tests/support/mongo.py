@@ -15,7 +15,7 @@ from zarkov_site.processes.mongod import LocalMongod
 def open_client(uri: str) -> MongoClient[dict[str, Any]]:
     """Return a client that reads and writes with `majority` and returns aware datetimes.
 
-    Writes with `w: 1`, such as some job records, become readable about 100 ms later: see `make_last`.
+    Writes with `w: 1`, such as some job records, become readable up to 100 ms later: see `make_last`.
     """
     return MongoClient(uri, tz_aware=True, readConcernLevel="majority", w="majority", journal=True)
 

@@ -17,6 +17,8 @@ from zarkov_site.command_line import move_options_to_environ
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.exceptions import ConfigError
 
+pytestmark = pytest.mark.early
+
 
 def manage(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return command.manage(*arguments, environ=environ)

@@ -188,6 +188,7 @@ def is_stopped(answers: Iterable[str]) -> bool:
     return any("Too many wrong passwords" in answer for answer in answers)
 
 
+@pytest.mark.parametrize("proxied", ["another address", "below a path"], indirect=True)  # see also the next test
 def test_wrong_passwords_are_counted_by_the_real_client(proxied: Proxied) -> None:
     first, second = (proxied.nginx.visitor(source) for source in ("127.0.0.5", "127.0.0.6"))
     login = proxied.path("/login/")

@@ -18,6 +18,7 @@ from ingest.store.store import connect
 from tests.support.aggregates.definitions import MODULES, define
 from tests.support.aggregates.event_source import NOON, Producer, event
 from tests.support.aggregates.stack import Stack, crash
+from tests.support.migrated_database import put_migrated_database
 from tests.support.mongo import make_last, mongod_at_one_port, open_client
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
@@ -55,7 +56,7 @@ class Service:
         self.stack = Stack(folder / "stack", "", DATABASE)
         self.stack.environment.pop("ZARKOV_MONGO_URI")
         self.stack.folder.write(self.stack.folder.mongo / "uri", self.mongod.start())
-        self.stack.manage("migrate", "--verbosity", "0")
+        put_migrated_database(self.stack.folder)
         self.stack.start("router")
         self.stack.start("worker")
         self.stack.shell(

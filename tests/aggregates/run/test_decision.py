@@ -19,7 +19,7 @@ from aggregates.run.outcome import Outcome
 from mapreduce.engine import Engine, open_engine
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import CANCELLED, JobSpec, JobStatus
-from tests.support.aggregates.definitions import define, engine_settings, values
+from tests.support.aggregates.definitions import MODULES, define, engine_settings, values
 from tests.support.aggregates.event_source import Producer, event
 
 TASK = """
@@ -102,7 +102,7 @@ def engine(mongo_uri: str, database: Any, tmp_path: Path) -> Iterator[Restarting
 
 @pytest.fixture
 def run_context(database: Any, store: Any, producer: Producer, engine: Restarting) -> RunContext:
-    modules = ("tests.support.aggregates.tasks", "changing_tasks")
+    modules = (*MODULES, "changing_tasks")
     return RunContext(database, store, engine, modules, durable_jobs=False, grace_s=0)
 
 

@@ -13,6 +13,7 @@ from aggregates import services
 from aggregates.models.chart import Chart
 from aggregates.process_connections import process_connections
 from aggregates.web.embed import chart_feed
+from tests.support.aggregates.definitions import task_name
 from tests.support.aggregates.event_source import NOON, Producer, event
 from tests.support.web.configuration import configure
 
@@ -34,7 +35,7 @@ def producer(open_site: Any) -> Producer:
 
 
 def run(task: str, mode: str = "incremental", **more: Any) -> Any:
-    aggdef = services.define(name=task.lower(), task_name=f"tests.support.aggregates.tasks.{task}")
+    aggdef = services.define(name=task.lower(), task_name=task_name(task))
     return services.run_now(aggdef, mode, **more)[1]
 
 
@@ -124,7 +125,7 @@ LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 def test_events_at_the_ends_of_time_go_through_everything(producer: Producer, client: Client) -> None:
     producer.send(event(at=FIRST), *(event(at=NOON + n * DAY) for n in range(30)), event(at=LAST))
-    aggdef = services.define(name="days", task_name="tests.support.aggregates.tasks.ByDayOfAnyYear")
+    aggdef = services.define(name="days", task_name=task_name("ByDayOfAnyYear"))
     services.run_now(aggdef)
     for since, until in ((FIRST, NOON), (NOON, LAST), (FIRST, LAST)):
         _, outcome = services.run_now(aggdef, "rebuild", since=since, until=until)

@@ -23,6 +23,8 @@ from tests.support.ingest.running import RunningIngester, sums
 from tests.support.ingest.separate import SeparateIngester
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.early
+
 MIB = 2**20
 MOST_S = 2.5  # the first of these messages used to take 10 s on a machine with nothing else to do
 MOST_MIB = 260  # to read, journal and commit a message of 16 MiB
@@ -82,7 +84,7 @@ def test_another_sender_is_answered_while_a_hostile_message_is_read(
             push(separate.address(receiver), message)
             return seconds(lambda: good.event("good", {}))
 
-        assert_within(MOST_S, answered, tries=5)
+        assert_within(MOST_S, answered, tries=2)  # the second one may come while the first is worked on
 
 
 @pytest.mark.timeout(300)

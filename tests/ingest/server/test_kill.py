@@ -28,6 +28,8 @@ from tests.support.ingest.load import Load, Victim, journalled, prove
 from tests.support.ingest.running import sums
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.early
+
 
 @pytest.fixture
 def victims(mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[list[Victim]]:

@@ -16,6 +16,9 @@ from ingest.wire.batch import ReceivedBatch
 from ingest.wire.event import MAX_DOCUMENTS, MAX_EVENT_BYTES, MAX_MESSAGE_BYTES
 from ingest.wire.refusal import MAX_RAW_BYTES, SINGLE_COUNT, Refusal, document_count, gathered
 
+pytestmark = pytest.mark.early
+
+# The messages are made by the tests that read them: 200 MiB of them would be made in each process that lists the tests.
 MOST_S = 0.5  # of work between two pauses, on a slow machine
 EMPTY = bson.encode({})
 GOOD = bson.encode({"type": "x"})
@@ -63,25 +66,26 @@ def fill(unit: bytes, size: int = MAX_MESSAGE_BYTES) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("message", "how", "codes"),
+    ("make", "how", "codes"),
     [
-        (fill(b"1\n", MIB), from_json, {"too_many_documents"}),
-        (b"1\n" * 90_000, from_json, {"not_a_document"}),
-        (b"x\n" * 90_000, from_json, {"bad_json"}),
-        (b"1\n{}\n" * 45_000, from_json, {"not_a_document", "missing_type"}),
-        (b'{"a":1}\n{"type":"x","timestamp":"soon"}\n' * 20_000, from_json, {"unknown_field", "bad_timestamp"}),
-        (b'1\n{"type":"x"}\n' * 20_000, from_json, {"not_a_document"}),
-        (EMPTY * 90_000, from_bson, {"missing_type"}),
-        ((EMPTY + GOOD) * 20_000, from_bson, {"missing_type"}),
-        ((EMPTY + bson.encode({"type": 5}) + bson.encode({"$command": "x"})) * 9_000, from_bson,
+        (lambda: fill(b"1\n", MIB), from_json, {"too_many_documents"}),
+        (lambda: b"1\n" * 90_000, from_json, {"not_a_document"}),
+        (lambda: b"x\n" * 90_000, from_json, {"bad_json"}),
+        (lambda: b"1\n{}\n" * 45_000, from_json, {"not_a_document", "missing_type"}),
+        (lambda: b'{"a":1}\n{"type":"x","timestamp":"soon"}\n' * 20_000, from_json, {"unknown_field", "bad_timestamp"}),
+        (lambda: b'1\n{"type":"x"}\n' * 20_000, from_json, {"not_a_document"}),
+        (lambda: EMPTY * 90_000, from_bson, {"missing_type"}),
+        (lambda: (EMPTY + GOOD) * 20_000, from_bson, {"missing_type"}),
+        (lambda: (EMPTY + bson.encode({"type": 5}) + bson.encode({"$command": "x"})) * 9_000, from_bson,
          {"missing_type", "bad_type", "unknown_command"}),
-        (bson.encode({"typ": "x", "extra": bson.DatetimeMS(2**62)}) * 20_000, from_bson, {"date_out_of_range"}),
-        (EMPTY * 200_000, from_bson, {"too_many_documents"}),
+        (lambda: bson.encode({"typ": "x", "extra": bson.DatetimeMS(2**62)}) * 20_000, from_bson, {"date_out_of_range"}),
+        (lambda: EMPTY * 200_000, from_bson, {"too_many_documents"}),
     ],
 )  # fmt: skip
 def test_refusals_take_little_more_than_the_message_and_keep_all_of_its_bytes(
-    message: bytes, how: Callable[[bytes], ReceivedBatch], codes: set[str]
+    make: Callable[[], bytes], how: Callable[[bytes], ReceivedBatch], codes: set[str]
 ) -> None:
+    message = make()
     batch = how(message)
     assert {refusal.code for refusal in batch.refusals} == codes
     assert len(batch.refusals) <= len(codes) * (SINGLE_COUNT + 1) + len(message) // 100_000
@@ -156,45 +160,48 @@ def nested(levels: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("message", "code"),
+    ("make", "code"),
     [
-        (fill(b"\n"), "bad_json"),
-        (fill(b" \r\n"), "bad_json"),
-        (fill(b"\xef\xbb\xbf\n"), "bad_json"),
-        (fill(b",\n"), "too_many_documents"),
-        (fill(b"{\n"), "too_many_documents"),
-        (fill(b"[\n", 4 * MIB), "too_many_documents"),
-        (fill(b'{"a":{\n'), "too_many_documents"),
-        (b"[" + fill(b"1,", 15 * MIB) + b"1]", "not_a_document"),
-        (b'{"type":"x","extra":[' + fill(b"[],", 7 * MIB) + b"1]}", "event_too_big"),
-        (b'{"type":"x","extra":[' + fill(b'"",', 7 * MIB) + b"1]}", "event_too_big"),
-        (b'{"type":"x","extra":[' + fill(b"1.5,", 15 * MIB) + b"1]}", "event_too_big"),
-        (b'{"type":"x","extra":"' + fill(b"\\u0000", 15 * MIB) + b'"}', "event_too_big"),
-        (json.dumps({"type": "x", "extra": dict.fromkeys(map(str, range(1_000_000)), 1)}).encode(), "event_too_big"),
-        (fill(b"["), "not_a_document"),
-        (fill(b'{"a":'), "event_too_big"),
-        (fill(b"[" * 3_000 + b"]" * 3_000 + b"\n"), "nested_too_deep"),
-        (b'{"a":"b",' + fill(b'"",', 15 * MIB) + b"\n", "event_too_big"),
-        (fill(b"\x00\xff\n", 250_000), "bad_json"),
+        (lambda: fill(b"\n"), "bad_json"),
+        (lambda: fill(b" \r\n"), "bad_json"),
+        (lambda: fill(b"\xef\xbb\xbf\n"), "bad_json"),
+        (lambda: fill(b",\n"), "too_many_documents"),
+        (lambda: fill(b"{\n"), "too_many_documents"),
+        (lambda: fill(b"[\n", 4 * MIB), "too_many_documents"),
+        (lambda: fill(b'{"a":{\n'), "too_many_documents"),
+        (lambda: b"[" + fill(b"1,", 15 * MIB) + b"1]", "not_a_document"),
+        (lambda: b'{"type":"x","extra":[' + fill(b"[],", 7 * MIB) + b"1]}", "event_too_big"),
+        (lambda: b'{"type":"x","extra":[' + fill(b'"",', 7 * MIB) + b"1]}", "event_too_big"),
+        (lambda: b'{"type":"x","extra":[' + fill(b"1.5,", 15 * MIB) + b"1]}", "event_too_big"),
+        (lambda: b'{"type":"x","extra":"' + fill(b"\\u0000", 15 * MIB) + b'"}', "event_too_big"),
+        (lambda: json.dumps({"type": "x", "extra": dict.fromkeys(map(str, range(10**6)))}).encode(), "event_too_big"),
+        (lambda: fill(b"["), "not_a_document"),
+        (lambda: fill(b'{"a":'), "event_too_big"),
+        (lambda: fill(b"[" * 3_000 + b"]" * 3_000 + b"\n"), "nested_too_deep"),
+        (lambda: b'{"a":"b",' + fill(b'"",', 15 * MIB) + b"\n", "event_too_big"),
+        (lambda: fill(b"\x00\xff\n", 250_000), "bad_json"),
     ],
     ids=range(18),
 )  # fmt: skip
-def test_json_of_any_kind_is_read_in_short_pieces_and_bounded_memory(message: bytes, code: str) -> None:
-    batch = from_json(message)
+def test_json_of_any_kind_is_read_in_short_pieces_and_bounded_memory(make: Callable[[], bytes], code: str) -> None:
+    batch = from_json(make())
     assert batch.events == []
     assert {refusal.code for refusal in batch.refusals} == {code}
 
 
 @pytest.mark.parametrize(
-    "message",
+    "make",
     [
-        bson.encode({"type": "x", "extra": [None] * 1_000_000}),
-        bson.encode(dict.fromkeys(map(str, range(500_000)))),
-        bson.encode({"$command": "nonsense", "extra": [None] * 1_000_000}),
-        bson.encode({"type": "x", "extra": nested(90), "context": {"a": [nested(50)] * 20_000}}),
+        lambda: bson.encode({"type": "x", "extra": [None] * 1_000_000}),
+        lambda: bson.encode(dict.fromkeys(map(str, range(500_000)))),
+        lambda: bson.encode({"$command": "nonsense", "extra": [None] * 1_000_000}),
+        lambda: bson.encode({"type": "x", "extra": nested(90), "context": {"a": [nested(50)] * 20_000}}),
     ],
 )
-def test_a_bson_document_that_is_too_large_is_not_decoded(message: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bson_document_that_is_too_large_is_not_decoded(
+    make: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = make()
     monkeypatch.setattr(bson_reader.bson, "decode_all", None)
     monkeypatch.setattr(bson_reader.bson, "decode", None)
     assert [(refusal.code, refusal.raw) for refusal in from_bson(message).refusals] == [("event_too_big", message)]

@@ -12,7 +12,7 @@ from mapreduce.job.basic_job import checked_call
 from mapreduce.job.spec import Output
 from mapreduce.scheduler.job_state import MAX_LOST
 from mapreduce.scheduler.worker_health import QUARANTINE_AFTER
-from tests.support.mapreduce.simulation import CUT_OFF, HEALTHY, SILENT, SLOW, Behaviour, Simulation
+from tests.support.mapreduce.simulation import CUT_OFF, HEALTHY, SILENT, SLOW, SMALL_JOB, Behaviour, Simulation
 
 PROGRESS, DYING, UNABLE = "in progress for ever", "losing its executors", "without a module"
 BAD = {
@@ -28,7 +28,7 @@ BAD = {
 }
 CHANGES = (
     {},
-    {"id_min": 0, "id_max": 10, "map_job_size": 10},
+    SMALL_JOB,
     {"outputs": {"": Output("zagg.x", "replace")}, "stamp": None},
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pymongo.database import Database
 from aggregates.definition.definition import Definition
 from mapreduce.settings import EngineSettings
 
-MODULES = ("tests.support.aggregates.tasks",)
+MODULES = ("tests.support.aggregates.tasks", "tests.support.aggregates.period_tasks")
 
 
 def engine_settings(uri: str, database: str, root: Path) -> EngineSettings:
@@ -27,9 +28,16 @@ def engine_settings(uri: str, database: str, root: Path) -> EngineSettings:
     )
 
 
+def task_name(task: str) -> str:
+    """Return the name of a test task with the module that defines it; with the first one, if none does."""
+    return next(
+        (f"{name}.{task}" for name in MODULES[1:] if hasattr(import_module(name), task)), f"{MODULES[0]}.{task}"
+    )
+
+
 def define(task: str, name: str = "", **more: Any) -> Definition:
     name = name or task.lower()
-    return Definition(name=name, task_name=f"tests.support.aggregates.tasks.{task}", output=name, **more)
+    return Definition(name=name, task_name=task_name(task), output=name, **more)
 
 
 def values(database: Database[dict[str, Any]], output: str) -> dict[Any, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.mapreduce.ready import takes_jobs
+from tests.support.migrated_database import put_migrated_database
 from tests.support.ports import reserved_addresses
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
@@ -95,8 +96,8 @@ class Stack:
         return all(key in self.folder.addresses() for key in keys)
 
     def start_all(self) -> None:
-        """Apply migrations, then start every process."""
-        self.manage("migrate", "--verbosity", "0")
+        """Put a migrated database into the home folder, then start every process."""
+        put_migrated_database(self.folder)
         for name in COMMANDS:
             self.start(name)
 

@@ -18,6 +18,7 @@ from mapreduce.step.reader import KeyRange
 from tests.support.mapreduce.scheduler_harness import SPEC, SchedulerHarness, output
 
 TICK_S = 0.05
+SMALL_JOB = {"id_min": 0, "id_max": 10, "map_job_size": 10}  # as changes of a job: one step is enough
 SMALL_RESULT = {"docs_in": 1, "pairs_out": 1, "skipped_count": 0, "skipped_ids": [], "outputs": [["", 1, 1, 0, 0]]}
 
 

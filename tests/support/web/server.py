@@ -25,6 +25,7 @@ from pymongo.database import Database
 
 from aggregates.keys.key_time import KeyTime
 from tests.support.mapreduce.ready import takes_jobs
+from tests.support.migrated_database import put_migrated_database
 from tests.support.mongo import open_client
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
@@ -121,9 +122,8 @@ class Server:
         return self._client[self.database_name]
 
     def __enter__(self) -> Server:
+        put_migrated_database(self.folder)
         self.django(f"""
-            from django.core.management import call_command
-            call_command("migrate", verbosity=0)
             from django.contrib.auth import get_user_model
             get_user_model().objects.create_superuser("admin", "", {PASSWORD!r})
         """)
