@@ -129,6 +129,8 @@ def _read_assignments(layered: LayeredValues, lines: str) -> None:
         key, separator, value = line.partition("=")
         if not separator:
             raise ConfigError(f"--set {line} is not allowed: use key=value, such as --set web_port=8082")
+        if value and not value.strip():
+            raise ConfigError(f"--set {line!r} is not allowed: its value is blank; use {key.strip()}= for the default")
         layered.put(key.strip().replace("__", "."), _scalar(value.strip()), f"--set {line}")
 
 
