@@ -304,3 +304,13 @@ def test_a_blank_value_of_an_option_is_refused_and_an_empty_one_is_the_default(v
     with pytest.raises(ConfigError, match="its value is blank; use web_host= for the default"):
         load({SET_VARIABLE: f"web_host={value}"}, [tmp_path])
     assert load({SET_VARIABLE: "web_host="}, [tmp_path])[0].web_host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "web_host", "warned"),
+    [("*", "0.0.0.0", True), ("*", "127.0.0.1", False), ("stats.example.org", "0.0.0.0", False)],
+)
+def test_any_host_name_beyond_loopback_is_warned_of(tmp_path: Path, hosts: str, web_host: str, warned: bool) -> None:
+    lines = f"allowed_hosts={hosts}\nweb_host={web_host}\nallow_insecure_bind=true"
+    warnings = load({SET_VARIABLE: lines}, [tmp_path])[1]
+    assert any("allowed_hosts has *" in warning for warning in warnings) is warned
