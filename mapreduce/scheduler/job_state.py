@@ -16,6 +16,7 @@ from mapreduce.exceptions import (
     OutputGoneError,
     TaskUnableError,
     WorkerFailedError,
+    WorkerUnableError,
     lacks_right,
 )
 from mapreduce.job.basic_job import CallSpec
@@ -32,10 +33,11 @@ from mapreduce.job.spec import (
     JobSpec,
     JobStatus,
 )
+from mapreduce.scheduler.attempt import Attempt
 from mapreduce.scheduler.job_limits import JobLimits, is_small
 from mapreduce.scheduler.job_progress import REDUCE_PHASES, JobMoment, JobTotals, job_progress
 from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions
-from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Attempt, MayTake, Step, Steps
+from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, MayTake, Step, Steps
 from mapreduce.step.map import MapCounts
 from mapreduce.step.reader import KeyRange
 
@@ -67,6 +69,7 @@ class JobState:
         self.attempts_lost = 0
         self.able_places: Callable[[Step], Mapping[str, bool]] = lambda step: {}  # see `Step.exhausted`
         self.place_name: Callable[[str], str] = lambda worker_id: worker_id
+        self.may_only_claim: Callable[[str], bool] = lambda worker_id: False
         self._limits = limits
         self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code, or a right
         self._groups: list[list[tuple[str, int]]] = []
@@ -95,7 +98,8 @@ class JobState:
         """Record that `step` was assigned to a worker."""
         if self.state == READY:
             self.state = QUERY if step.kind == PLAN else MAP
-        return self.steps.begin(step, attempt_id, worker_id, now, self.place_name(worker_id))
+        proven = not self.may_only_claim(worker_id)
+        return self.steps.begin(step, attempt_id, worker_id, now, self.place_name(worker_id), proven=proven)
 
     def group(self, index: int) -> list[tuple[str, int]]:
         """Return `(label, partition)` of everything that one reduce step reduces."""
@@ -204,7 +208,9 @@ class JobState:
             aborts = []
         elif error.retryable:
             step.fail(attempt.place, now, unable=isinstance(error, TaskUnableError))
-            self.steps.abandon(attempt_id, now, pause=True)
+            # What a machine lacks does not come with time, and another one may have it.
+            lacks = isinstance(error, TaskUnableError | WorkerUnableError)
+            self.steps.abandon(attempt_id, now, pause=not lacks or step.troubles[attempt.place].count > 1)
             aborts = []
         else:
             return self._stop(ERROR, now, error)
@@ -230,7 +236,7 @@ class JobState:
             return []
         step, attempt = found
         self._record_failure(step, f"lost on worker {attempt.worker_id}: {why}")
-        step.lose(attempt.place, now)
+        step.lose(attempt.place, now, unbegun=step.kind == CALL and attempt.never_began)
         self.attempts_lost += 1
         self.steps.abandon(attempt_id, now, pause=pause)
         if not step.exhausted(MAX_LOST, MAX_TRANSIENT + 1, self.able_places(step)):

@@ -67,7 +67,14 @@ class Placement:
         return _order(mine, step) <= min(_order(place, step) for place in admitted)
 
     def _may_repeat(self, mine: Place, step: Step, admitted: list[Place], now: float) -> bool:
-        """Return True if no worker that is idle now is a better place for one more attempt at a running step."""
+        """Return True if no worker that is idle now is a better place for one more attempt at a running step.
+
+        A worker that may only claim to work leaves it for a while to one that works, even if that is busy.
+        """
+        others = [place for place in admitted if place is not mine and place.name not in _running(step)]
+        newest_s = max(attempt.started_s for attempt in step.attempts.values())
+        if not mine.proven and now < newest_s + PATIENCE_S and any(place.proven for place in others):
+            return False
         idle = [place for place in admitted if self._workers[place.worker_id].accepts]
         free = [place for place in [*idle, mine] if not _leaves_time(place, step, now)]
         return mine in free and self._is_next(mine, step, free)
@@ -77,19 +84,24 @@ def _order(place: Place, step: Step) -> tuple[int, bool, bool, int, int, int]:
     """Return how late in the queue of places for `step` this one is: attempts that run there and failures there.
 
     A host that may be unable to run its task is worse than one that runs it already on another worker. If the step is
-    late where it runs, a worker that may only claim to work is worse, too.
+    late where it runs, or has failed, a worker that may only claim to work is worse, too.
     """
     host = place.host.name
-    running = [attempt.place for attempt in step.attempts.values()]
+    running = _running(step)
     troubles = {name: trouble.count for name, trouble in step.troubles.items()}
     return (
         running.count(place.name),
         host in _unable_hosts(step),
-        bool(running) and not place.proven,
+        bool(running or troubles) and not place.proven,
         sum(host_of(name) == host for name in running),
         sum(count for name, count in troubles.items() if host_of(name) == host),
         troubles.get(place.name, 0),
     )
+
+
+def _running(step: Step) -> list[str]:
+    """Return the names of the places of the running attempts."""
+    return [attempt.place for attempt in step.attempts.values()]
 
 
 def _unable_hosts(step: Step) -> set[str]:

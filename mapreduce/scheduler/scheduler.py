@@ -12,13 +12,14 @@ from typing import Any
 
 from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, counts_against_worker, lacks_right
 from mapreduce.job.spec import COMPLETE, ERROR
+from mapreduce.scheduler.attempt import Attempt
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
 from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, Order, WorkerGone
 from mapreduce.scheduler.placement import Placement
 from mapreduce.scheduler.reply_check import result_fault
-from mapreduce.scheduler.step import WRITING, Attempt, Step
+from mapreduce.scheduler.step import WRITING, Step
 from mapreduce.scheduler.worker_health import HealthTracker
 from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S, WorkerState
 from mapreduce.task_error import described
@@ -57,6 +58,7 @@ class Scheduler:
     def add(self, job: JobState) -> None:
         self._durations.apply_to(job.spec, job.steps.timings)
         job.able_places, job.place_name = self._placement.able_places, self.health.place_name
+        job.may_only_claim = self.health.may_only_claim
         self.jobs[job.job_id] = job
 
     def register(self, worker: WorkerState, held: dict[str, list[SplitOutput]]) -> None:
@@ -319,6 +321,9 @@ class Scheduler:
             worker = self.workers.get(attempt.worker_id)
             if worker is None:
                 continue
-            self._orders.append(AbortStep(attempt.worker_id, attempt.attempt_id))
+            if (
+                not attempt.never_began
+            ):  # else it goes on, and says why it fails, if it does: nothing else is known of it
+                self._orders.append(AbortStep(attempt.worker_id, attempt.attempt_id))
             if attempt.attempt_id in worker.running:
                 worker.aborted[attempt.attempt_id] = worker.running.pop(attempt.attempt_id)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from mapreduce.scheduler.attempt import UNPROVEN_S, Attempt, is_only_claimed
 from mapreduce.scheduler.step_timing import StepTiming
 
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
@@ -15,28 +16,10 @@ WRITING = (REDUCE_STEP, PUBLISH, SMALL)  # kinds that write results to MongoDB
 FIRST_BACKUP_S = 5.0  # until a second attempt at a step if no duration is known, and from that one to a third
 FOURTH_S = 60.0  # from the third attempt to a fourth if one of them makes progress
 CONFIRM_S = 5.0  # for an executor to confirm the start of a call; doubled with each loss on the same worker
+UNPROVEN_CONFIRM_S = 1.0  # for an unproven worker to confirm the start of a call
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 _IN_ANY_CASE = 5  # times the failures after which a job ends if they are at enough places
-
-
-@dataclass
-class Attempt:
-    """One attempt at a step on one worker."""
-
-    attempt_id: str
-    worker_id: str
-    number: int  # 1 = the first attempt
-    started_s: float  # on the router's clock
-    progressed_s: float  # time of the last progress, on the router's clock
-    place: str = ""  # name of the worker's place, which a restarted worker takes over
-    docs: int = 0  # documents or keys it has reported so far
-    phase: str | None = None  # as last reported; None = not reported yet
-    confirmed: bool = False  # True once its executor has reported anything
-
-    def quiet_s(self, now: float) -> float:
-        """Return the seconds since its start or its last progress."""
-        return now - max(self.started_s, self.progressed_s)
 
 
 @dataclass
@@ -44,6 +27,7 @@ class Trouble:
     """Failures of a step at one place."""
 
     lost: int = 0
+    unbegun: int = 0  # of the lost ones, those that an unproven worker has not even begun
     transient: int = 0
     unable: int = 0  # of the transient ones, those of task code for a reason that may be the host's
     last_s: float = 0.0  # time of the last one, on the router's clock
@@ -68,11 +52,15 @@ class Step:
     refused_by: set[str] = field(default_factory=set)  # workers that cannot run it
     troubles: dict[str, Trouble] = field(default_factory=dict)  # by name of the place
 
-    def lose(self, place: str, now: float) -> None:
-        """Record that an attempt was lost with its worker or executor, or has timed out."""
-        self.lost += 1
+    def lose(self, place: str, now: float, *, unbegun: bool = False) -> None:
+        """Record that an attempt was lost with its worker or executor, or has timed out.
+
+        One that was `unbegun` says nothing of the step.
+        """
+        self.lost += not unbegun
         trouble = self.trouble(place, now)
         trouble.lost += 1
+        trouble.unbegun += unbegun
 
     def fail(self, place: str, now: float, *, unable: bool = False) -> None:
         """Record that an attempt failed for a temporary reason, or because the host may be `unable` to run its task."""
@@ -96,9 +84,10 @@ class Step:
         """
         if self.lost >= _IN_ANY_CASE * most_lost or self.transient >= _IN_ANY_CASE * most_transient:
             return True
-        places = len({*able, *self.troubles})
-        lost = sum(min(trouble.lost, math.ceil(most_lost / places)) for trouble in self.troubles.values())
-        failed = sum(min(trouble.transient, math.ceil(most_transient / places)) for trouble in self.troubles.values())
+        places = max(1, len({*able, *self.troubles}))
+        share, share_of_failed = math.ceil(most_lost / places), math.ceil(most_transient / places)
+        lost = sum(min(trouble.lost - trouble.unbegun, share) for trouble in self.troubles.values())
+        failed = sum(min(trouble.transient, share_of_failed) for trouble in self.troubles.values())
         untried = any(works and place not in self.troubles for place, works in able.items())
         return lost >= most_lost or (failed >= most_transient and not untried)
 
@@ -183,11 +172,13 @@ class Steps:
         late = [step for step in only if self._wants_backup(step, "", now) and self._is_silent(step, now)]
         return sorted(late, key=lambda step: step.index)
 
-    def begin(self, step: Step, attempt_id: str, worker_id: str, now: float, place: str = "") -> Attempt:
+    def begin(
+        self, step: Step, attempt_id: str, worker_id: str, now: float, place: str = "", *, proven: bool = True
+    ) -> Attempt:
         """Record that `step` was assigned to a worker; `place` names its place, by default its id."""
         if not step.attempts:
             self._waiting[step.kind].remove(step)
-        attempt = Attempt(attempt_id, worker_id, step.lost + 1, now, now, place or worker_id)
+        attempt = Attempt(attempt_id, worker_id, step.lost + 1, now, now, place or worker_id, proven)
         step.attempts[attempt_id] = attempt
         self._by_attempt[attempt_id] = step
         return attempt
@@ -262,6 +253,8 @@ class Steps:
                 found.append(self._limit_s(step, attempt) - attempt.quiet_s(now))
                 if backup is not None and len(step.attempts) == 1 and age < backup:
                     found.append(backup - age)
+                if not attempt.proven:
+                    found.append(UNPROVEN_S - age % UNPROVEN_S)
         return max(min(found), 0.001)
 
     def _requeue_paused(self, now: float) -> None:
@@ -287,7 +280,8 @@ class Steps:
         limit_s = self.timings[step.kind].limit_s(attempt.number)
         if step.kind == CALL and not attempt.confirmed:
             before = step.troubles.get(attempt.place, Trouble()).lost
-            return min(CONFIRM_S * 2.0 ** min(before, 30), limit_s)
+            first_s = CONFIRM_S if attempt.proven or before else UNPROVEN_CONFIRM_S
+            return min(first_s * 2.0 ** min(before, 30), limit_s)
         return limit_s
 
     def _wants_backup(self, step: Step, worker_id: str, now: float) -> bool:
@@ -296,6 +290,8 @@ class Steps:
         attempts = list(step.attempts.values())
         if after is None or not attempts or worker_id in step.refused_by:
             return False
+        if is_only_claimed(attempts, worker_id, now):
+            return True
         if len(attempts) == 1:
             return now - attempts[0].started_s >= after
         if any(attempt.worker_id == worker_id for attempt in attempts):

@@ -187,6 +187,11 @@ class HealthTracker:
         place = self._places.get(worker_id)
         return place is None or not (place.proven or place.failures)
 
+    def may_only_claim(self, worker_id: str) -> bool:
+        """Return True if nothing has come from a worker since it joined or was overtaken: no step, and no failure."""
+        place = self._places.get(worker_id)
+        return place is None or not (place.proven or (place.failures and not place.worst.slow))
+
     def report(self, worker_id: str) -> HealthReport:
         """Return what people want to know of a worker's health."""
         place = self._places.get(worker_id)

@@ -198,6 +198,30 @@ def test_a_worker_that_lies_delays_jobs_by_seconds(
         assert liar.steps
 
 
+@pytest.mark.parametrize("count", [5, 20])
+def test_many_workers_that_only_claim_to_work_delay_the_first_job_after_a_start_by_seconds(
+    cluster: Cluster, database: Data, events: Events, count: int
+) -> None:
+    """Nothing is known of any worker then; each would cost 5 s or more if its turn came after that of the others."""
+
+    def first() -> float:
+        cluster.start_router()
+        with contextlib.ExitStack() as liars:
+            for number in range(count):
+                liars.enter_context(Liar(cluster.values["worker_bind"], SILENT, f"liar{number}:1"))
+            eventually(lambda: cluster.idle() == count, what="the liars have joined")
+            cluster.start_worker()
+            cluster.ready(count + 1)
+            took_s = seconds(lambda: complete(cluster, job(database, outputs={"": Output("zagg.x", "merge")})))
+        check_types(database, events)
+        for process in [*cluster.workers, cluster.router]:
+            assert process is not None
+            cluster.kill(process)
+        return took_s
+
+    assert_within(8.0, first, tries=1, rounds=3)
+
+
 def test_a_call_that_a_liar_never_starts_is_made_by_another_worker(cluster: Cluster) -> None:
     cluster.start_router()
     with Liar(cluster.values["worker_bind"], SILENT) as liar:

@@ -129,6 +129,8 @@ def _read_assignments(layered: LayeredValues, lines: str) -> None:
         key, separator, value = line.partition("=")
         if not separator:
             raise ConfigError(f"--set {line} is not allowed: use key=value, such as --set web_port=8082")
+        if value and not value.strip():
+            raise ConfigError(f"--set {line!r} is not allowed: its value is blank; use {key.strip()}= for the default")
         layered.put(key.strip().replace("__", "."), _scalar(value.strip()), f"--set {line}")
 
 
@@ -180,6 +182,11 @@ def public_address_faults(config: Config) -> list[str]:
         for network in config.proxies
         if network.endswith("/0")
     ]
+    if "*" in config.allowed_hosts and not is_loopback(config.web_host):
+        found.append(
+            f"allowed_hosts has * and web_host = {config.web_host} is not on loopback: a page of anybody can then "
+            "reach this server under a name of its own (DNS rebinding); list the names that browsers use"
+        )
     if config.anonymous_read and config.public and not is_loopback(config.public.host):
         found.append(
             f"anonymous_read is on and public_url = {config.public_url} is not on loopback: whoever reaches it "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from email.headerregistry import HeaderRegistry
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +19,9 @@ _SYNC = re.compile(r"(batch|off|interval:([1-9]\d{0,8}))\Z", re.ASCII)
 MAX_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}\Z")
 _BRACKETED_IPV6 = re.compile(r"\[[0-9a-fA-F.]*:[^\[\]\s,\"']*\]")
-_MARKS = re.compile(r"[\[\]{}\"']")
+_MARKS = re.compile(r"[\[\]{}\"]|^'|'$")  # apostrophes may be inside, as in o'brien@example.org
 _LIST_FORMS = 'use one, two or ["one", "two"], and [] for none'
-_ADDRESS = r"[^@\s,;:<>()\[\]{}\"'\\*]+@[^@\s,;:<>()\[\]{}\"'\\*]+"
+_ADDRESS = r"[^@\s,;:<>()\[\]{}\"\\*]+@[^@\s,;:<>()\[\]{}\"'\\*]+"
 _EMAIL = re.compile(rf"{_ADDRESS}\Z")
 _SENDER = re.compile(rf"({_ADDRESS}|[^<>@,;\[\]{{}}\x00-\x1f\x7f]+ <{_ADDRESS}>)\Z")
 
@@ -103,10 +105,18 @@ def _addresses(value: list[str]) -> list[str]:
 
 
 def _sender(value: str) -> str:
-    """Accept what may stand in the header From, on one line."""
-    if not _SENDER.match(value) or not value.isprintable():
+    """Accept what may stand in the header From, on one line; a name in quotes may have any marks (RFC 5322, 3.4)."""
+    quoted = value.startswith('"') and _is_mailbox(value)
+    if not (quoted or _SENDER.match(value)) or not value.isprintable():
         raise ValueError("use a mail address such as zarkov@example.org, or with a name: Zarkov <zarkov@example.org>")
     return value
+
+
+def _is_mailbox(value: str) -> bool:
+    """Return True if the text is one mail address with a name, as Python writes it into a mail."""
+    header = HeaderRegistry()("From", value)
+    found: Sequence[Any] = getattr(header, "addresses", ())
+    return not header.defects and len(found) == 1 and bool(found[0].display_name and _EMAIL.match(found[0].addr_spec))
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]

@@ -24,6 +24,7 @@ from zarkov_site.config.config import ROOT, Config
 from zarkov_site.exceptions import HomeError
 from zarkov_site.processes import first_use, parts
 from zarkov_site.processes.mongod import refuse_standalone
+from zarkov_site.processes.stop_limit import mongodb_answers
 from zarkov_site.processes.supervisor import Part, PartFailedError, Supervisor
 from zarkov_site.processes.task_files import TaskFileWatch, find_task_files
 
@@ -63,7 +64,7 @@ class Launch:
                 pass
             finally:
                 self._supervisor.report("stopping")
-                self._supervisor.stop(last="mongod")
+                self._supervisor.stop("mongod", lambda: mongodb_answers(self._config.mongo_address))
                 self._config.folder.clear_addresses()
 
     def _start(self) -> None:

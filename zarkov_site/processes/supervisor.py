@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 import queue
 import re
@@ -20,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-import psutil
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Process
@@ -28,8 +28,11 @@ from honcho.process import Process
 from zarkov_site.config.file_access import PRIVATE
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
+from zarkov_site.processes.process_signal import kill_family, resume_family, signal_group
+from zarkov_site.processes.restart_decision import RestartPolicy
 
 FIRST_PARTS_WAIT_S = 4.0  # part of this time for the parts that stop first, while those that they use still run
+HURRIED_WAIT_S = 0.5  # the same for parts of each order if MongoDB does not answer: what waits for it does not end
 KEPT_LINES = 12
 LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
@@ -52,28 +55,6 @@ class Part:
     reload_signal: signal.Signals | None = None  # signal that makes it reload its code; None = it must be restarted
     stop_within_s: float = 30.0  # after SIGTERM; then it is killed
     stop_order: int = 0  # parts with lower numbers stop first, because they need this one to finish their work
-
-
-@dataclass
-class RestartPolicy:
-    """Decide how long to wait before a part that died is restarted, and when to stop restarting it.
-
-    Pauses double from `first_pause_s` to `longest_pause_s`. A part is not restarted after `max_deaths` deaths in a row;
-    one that ran for `stable_after_s` starts a new row.
-    """
-
-    first_pause_s: float = 0.5
-    longest_pause_s: float = 15.0
-    stable_after_s: float = 30.0
-    max_deaths: int = 6
-    deaths_in_a_row: int = 0
-
-    def record_death(self, lived_s: float) -> float | None:
-        """Return the pause before the next start in seconds, or None if there must be none."""
-        self.deaths_in_a_row = 1 if lived_s >= self.stable_after_s else self.deaths_in_a_row + 1
-        if self.deaths_in_a_row >= self.max_deaths:
-            return None
-        return min(self.first_pause_s * 2.0 ** (self.deaths_in_a_row - 1), self.longest_pause_s)
 
 
 @dataclass
@@ -110,6 +91,7 @@ class Supervisor:
         self._printer = Printer(output, width=len("aggregator"))
         self._colours = get_colours()
         self._children: dict[str, _Child] = {}
+        self._hurry = threading.Event()  # set while stopping if nothing is gained by waiting
         folder.log.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
 
     def start(self, part: Part) -> None:
@@ -151,17 +133,26 @@ class Supervisor:
                     os.kill(child.pid, child.part.reload_signal)
             else:
                 child.stopping = True
-                _signal(child.pid, signal.SIGTERM)
+                signal_group(child.pid, signal.SIGTERM)
 
-    def stop(self, last: str | None = None) -> None:
+    def stop(self, last: str | None = None, store_answers: Callable[[], bool] = lambda: True) -> None:
         """Stop every child by SIGTERM, and by SIGKILL after `Part.stop_within_s`; the part `last` after all others.
 
         Parts stop in order of `Part.stop_order`, so that work in progress can finish and the last measurements arrive.
+        If `store_answers`, which a thread calls, returns False, work cannot finish, and the orders soon follow each
+        other. Processes that are suspended go on, because they could not end, as systemd does (systemd.kill(5)).
         """
+        for pid in self.running().values():
+            resume_family(pid)
+        threading.Thread(target=self._check_store, args=(store_answers,), name="store-check", daemon=True).start()
         others = [child for name, child in self._children.items() if name != last]
         self._stop_children(others)
         if last in self._children:
             self._stop_children([self._children[last]])
+
+    def _check_store(self, answers: Callable[[], bool]) -> None:
+        if not answers():
+            self._hurry.set()
 
     def running(self) -> dict[str, int]:
         """Return the process id of each running part by name."""
@@ -196,7 +187,7 @@ class Supervisor:
             process.run(self._events)
         except Exception as error:  # noqa: BLE001 - without a message the part would never be restarted
             if process._child is not None:
-                _kill(process._child.pid)
+                kill_family(process._child.pid)
             now = datetime.datetime.now()  # noqa: DTZ005 - as honcho's own messages
             text = f"cannot be run: {error}".encode()
             self._events.put(Message("line", text, now, process.name, process.colour))
@@ -264,19 +255,25 @@ class Supervisor:
                 child.stopping = True  # it gets the signal when its pid arrives, if that is not known yet
                 child.kill_at = min(time.monotonic() + child.part.stop_within_s, started + wait_s)
                 if child.pid is not None:
-                    _signal(child.pid, signal.SIGTERM)
+                    signal_group(child.pid, signal.SIGTERM)
             share = index / max(1, len(orders) - 1)
-            self._wait_for(ending, started + first_wait_s + (wait_s - first_wait_s) * share)
+            hurried = time.monotonic() + HURRIED_WAIT_S
+            self._wait_for(ending, started + first_wait_s + (wait_s - first_wait_s) * share, hurried)
         self._wait_for(children, started + wait_s + 1.0)
 
-    def _wait_for(self, children: list[_Child], deadline: float) -> None:
-        """Wait until all of them have ended, or until `deadline`; meanwhile kill those whose time is up."""
+    def _wait_for(self, children: list[_Child], deadline: float, hurried: float = math.inf) -> None:
+        """Wait until all of them have ended, or until `deadline`; meanwhile kill those whose time is up.
+
+        In a hurry, wait only until `hurried`.
+        """
         while any(child.launched for child in children) and time.monotonic() < deadline:
+            if self._hurry.is_set() and time.monotonic() >= hurried:
+                return
             self._collect_ends(0.05)
             for child in self._children.values():
                 if child.pid is not None and child.kill_at is not None and time.monotonic() >= child.kill_at:
                     self.report(f"{child.part.name} did not end within {child.part.stop_within_s:g} s and is killed")
-                    _kill(child.pid)
+                    kill_family(child.pid)
                     child.kill_at = None
 
     def _collect_ends(self, timeout_s: float) -> None:
@@ -289,7 +286,7 @@ class Supervisor:
                 child.pid = message.data.get("pid")
                 child.launched = child.pid is not None
                 if child.pid is not None and child.stopping:
-                    _signal(child.pid, signal.SIGTERM)
+                    signal_group(child.pid, signal.SIGTERM)
 
     def _messages(self, timeout_s: float) -> Iterator[Message]:
         """Wait up to `timeout_s` for a message from the children, and yield it and all others that are queued."""
@@ -297,23 +294,6 @@ class Supervisor:
             yield self._events.get(timeout=timeout_s)
             while True:
                 yield self._events.get_nowait()
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    """Send a signal to the process group that honcho made for a child."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, number)
-
-
-def _kill(pid: int) -> None:
-    """Kill a child and all its descendants, including those that have left its process group, as mongod does."""
-    started: list[psutil.Process] = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        started = psutil.Process(pid).children(recursive=True)
-    _signal(pid, signal.SIGKILL)
-    for process in started:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
 
 
 def _cause(code: int) -> str:

@@ -111,4 +111,4 @@ def test_checkconfig_refuses_a_web_host_that_is_not_understood(tmp_path: Path, h
 def test_an_empty_value_means_the_default_in_every_source(tmp_path: Path, key: str) -> None:
     default = attrgetter(key)(load({}, [tmp_path])[0])
     assert attrgetter(key)(given(tmp_path, key, "")) == default
-    assert attrgetter(key)(load({SET_VARIABLE: f"{key}= "}, [tmp_path])[0]) == default
+    assert attrgetter(key)(load({SET_VARIABLE: f"{key}="}, [tmp_path])[0]) == default

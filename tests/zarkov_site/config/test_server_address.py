@@ -92,7 +92,17 @@ def test_text_that_is_no_address_is_refused_from_the_environment_too(tmp_path: P
         *(("mongo_uri", text) for text in ("mongodb+srv://", "mongodb:///x", "mongodb://a/?nothing", "MONGODB://a")),
         *(
             ("notify.email_from", text)
-            for text in ("zarkov", "a@b\nBcc: c@d", "a@b, c@d", "<a@b", "a@", "@b", "N <a b>")
+            for text in (
+                "zarkov",
+                "a@b\nBcc: c@d",
+                "a@b, c@d",
+                "<a@b",
+                "a@",
+                "@b",
+                "N <a b>",
+                '"a, b" <c>',
+                '"a" <a@b>, c@d',
+            )
         ),
         *(("notify.email", text) for text in ("zarkov", "N <a@b>", "a@b;c@d", "<a@b>", "a@b\x00")),
     ],
@@ -119,6 +129,10 @@ def test_an_address_that_nothing_could_be_sent_to_is_refused(tmp_path: Path, key
             for text in ("mongodb://a", "mongodb://u:p@a:1,b:2/x?replicaSet=r", "mongodb+srv://a.b.c/")
         ),
         *(("notify.email_from", text) for text in ("zarkov@localhost", "Zarkov <zarkov@a.example>", "Zoë B. <z@a>")),
+        *(
+            ("notify.email_from", text)
+            for text in ("o'brien@a.example", "Pat O'Brien <p@a>", '"Lee, Ann" <a@b.example>', '"Zarkov; [test]" <z@a>')
+        ),
     ],
 )
 def test_an_address_of_the_right_form_is_taken_as_it_is(tmp_path: Path, key: str, text: str) -> None:

@@ -245,6 +245,11 @@ def test_a_worker_interface_beyond_loopback_counts_as_exposed(tmp_path: Path) ->
         ("allowed_hosts", '["[::1]", "a.example"]', ["[::1]", "a.example"]),
         ("trusted_proxies", '["10.0.0.0/8", "::1"]', ["10.0.0.0/8", "::1/128"]),
         ("notify.email", '["ops@example.org"]', ["ops@example.org"]),
+        (
+            "notify.email",
+            "o'brien@example.org, d'arcy.o'hara@example.org",
+            ["o'brien@example.org", "d'arcy.o'hara@example.org"],
+        ),
     ],
 )
 def test_a_list_is_read_as_text_with_commas_and_as_json(tmp_path: Path, key: str, text: str, items: list[str]) -> None:
@@ -292,3 +297,20 @@ def test_a_list_can_be_emptied_by_every_source(tmp_path: Path, key: str, empty: 
     variable = f"ZARKOV_{key.upper().replace('.', '__')}"
     assert attrgetter(key)(config(tmp_path, {**given, variable: empty})) == []
     assert attrgetter(key)(config(tmp_path, {**given, SET_VARIABLE: f"{key}={empty}"})) == []
+
+
+@pytest.mark.parametrize("value", [" ", "  ", "\t"])
+def test_a_blank_value_of_an_option_is_refused_and_an_empty_one_is_the_default(value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="its value is blank; use web_host= for the default"):
+        load({SET_VARIABLE: f"web_host={value}"}, [tmp_path])
+    assert load({SET_VARIABLE: "web_host="}, [tmp_path])[0].web_host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "web_host", "warned"),
+    [("*", "0.0.0.0", True), ("*", "127.0.0.1", False), ("stats.example.org", "0.0.0.0", False)],
+)
+def test_any_host_name_beyond_loopback_is_warned_of(tmp_path: Path, hosts: str, web_host: str, warned: bool) -> None:
+    lines = f"allowed_hosts={hosts}\nweb_host={web_host}\nallow_insecure_bind=true"
+    warnings = load({SET_VARIABLE: lines}, [tmp_path])[1]
+    assert any("allowed_hosts has *" in warning for warning in warnings) is warned

@@ -17,13 +17,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pymongo.database import Database
 
 from aggregates.sample.content import EVENT_COUNT, FILE
 from tests.support.durations import assert_within
+from tests.support.mongo import mongod_at_one_port
 from tests.support.system import FREE_PORTS, System, alive, running
 from tests.support.waiting import WITHIN_S, eventually
+from zarkov_site.config.home import HomeFolder
 from zarkov_site.config.source import load
 from zarkov_site.processes.launch import Launch, greeting
 
@@ -231,6 +234,35 @@ def test_ctrl_c_or_a_kill_ends_all_processes_and_the_next_start_is_quick(tmp_pat
     with running(home, "--no-sample") as again:
         assert again.process.poll() is None
     assert time.monotonic() - before < max(2 * first_s, 60)
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["own", "outside"])
+def test_a_mongodb_that_hangs_does_not_hold_up_the_end(tmp_path: Path, outside: bool) -> None:
+    """What is at work then cannot finish. Our own mongod goes on if it was suspended, and ends in order."""
+
+    def end() -> float:
+        mongod = mongod_at_one_port(HomeFolder(tmp_path / "mongo"))
+        environ = {"ZARKOV_MONGO_URI": mongod.start()} if outside else {}
+        try:
+            with running(tmp_path / "home", "--no-sample", **environ) as made:
+                processes = made.descendants()
+                hung = [psutil.Process(mongod.process.pid)] if outside else named("mongod", processes)
+                hung[0].suspend()
+                took_s = made.stop(signal.SIGTERM)
+                assert alive(processes) == []
+                assert made.process.returncode == 0
+                assert "is killed" not in made.output
+                return took_s
+        finally:
+            if outside:
+                mongod.process.send_signal(signal.SIGCONT)
+                mongod.stop()
+
+    assert_within(9.0, end, tries=1, rounds=3)
+
+
+def named(name: str, processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.name() == name]
 
 
 def test_a_port_in_use_stops_the_start_and_is_reported(system: System, tmp_path: Path) -> None:

@@ -106,6 +106,26 @@ def test_a_mongod_whose_parent_was_killed_is_ended_and_replaced(
         lost.stop()
 
 
+def test_a_suspended_mongod_goes_on_and_ends_in_order(home: HomeFolder) -> None:
+    mongod = LocalMongod(home)
+    mongod.start()
+    mongod.process.send_signal(signal.SIGSTOP)
+    mongod.stop()
+    assert mongod.process.poll() == 0
+
+
+@pytest.mark.parametrize(("answers", "code"), [(False, -signal.SIGKILL), (True, 0)])
+def test_only_a_mongod_that_does_not_answer_gets_little_time_to_end(
+    home: HomeFolder, monkeypatch: pytest.MonkeyPatch, answers: bool, code: int
+) -> None:
+    monkeypatch.setattr(module, "SILENT_S", 0.0)
+    monkeypatch.setattr(module, "mongodb_answers", lambda address: answers)
+    mongod = LocalMongod(home)
+    mongod.start()
+    mongod.stop(60.0)
+    assert mongod.process.poll() == code
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
 def test_mongod_ends_when_its_parent_is_killed(home: HomeFolder) -> None:
     code = (

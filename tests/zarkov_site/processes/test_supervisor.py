@@ -18,7 +18,8 @@ from honcho.process import Process
 
 from tests.support.waiting import WITHIN_S, eventually
 from zarkov_site.config.home import HomeFolder
-from zarkov_site.processes.supervisor import Part, PartFailedError, RestartPolicy, Supervisor
+from zarkov_site.processes.restart_decision import RestartPolicy
+from zarkov_site.processes.supervisor import Part, PartFailedError, Supervisor
 
 
 @pytest.fixture
@@ -100,6 +101,48 @@ def test_stop_ends_parts_that_handle_sigterm_and_parts_that_ignore_it(supervisor
 
 
 CALL_END_ON_SIGTERM = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: end()); print('awake')"
+
+
+def test_a_suspended_part_and_what_it_started_apart_end_as_others_do(
+    supervisor: Supervisor, output: io.StringIO, tmp_path: Path
+) -> None:
+    """One that is suspended would not notice SIGTERM, and be killed in the midst of its work."""
+    ended = tmp_path / "ended"
+    own = f"signal.signal(signal.SIGTERM, lambda *_: (open({str(ended)!r}, 'w').close(), sys.exit()))"
+    quiet = "start_new_session=True, stdout=-3, stderr=-3"
+    apart = f"subprocess.Popen([sys.executable, '-c', {SLEEP!r}], {quiet})"
+    supervisor.start(python("frozen", f"import signal, subprocess, sys; {own}; {apart}; {SLEEP}"))
+    log = supervisor._folder.log / "frozen.log"
+    until(supervisor, lambda: log.exists() and "awake" in log.read_text())
+    (pid,) = supervisor.running().values()
+    family = [psutil.Process(pid), *psutil.Process(pid).children()]
+    for process in family:
+        process.suspend()
+    eventually(lambda: all(process.status() == psutil.STATUS_STOPPED for process in family))
+    supervisor.stop()
+    assert ended.exists()
+    assert "is killed" not in output.getvalue()
+    eventually(lambda: family[1].status() != psutil.STATUS_STOPPED)
+    family[1].kill()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_without_a_store_parts_are_told_to_stop_without_waiting_for_those_that_cannot(
+    supervisor: Supervisor, tmp_path: Path, answers: bool
+) -> None:
+    """A part that waits for MongoDB ends late; those that stop after it need not be as late."""
+    told = tmp_path / "told"
+    for turn in range(5):
+        say = f"def end(): open({str(told)!r}, 'a').write('{turn}{{:.2f}} '.format(time.monotonic()))"
+        part = replace(python(str(turn), f"{say}\n{CALL_END_ON_SIGTERM}; time.sleep(100)"), stop_order=turn)
+        supervisor.start(replace(part, stop_within_s=6.0))
+    until(supervisor, lambda: all((supervisor._folder.log / f"{turn}.log").exists() for turn in range(5)))
+
+    supervisor.stop(store_answers=lambda: answers)
+    turns = told.read_text().split()
+    assert [turn[0] for turn in turns] == list("01234")
+    first, last = (float(turn[1:]) for turn in (turns[0], turns[-1]))
+    assert (last - first >= 5.0) is answers
 
 
 def test_parts_stop_in_their_stop_order(
