@@ -7,7 +7,17 @@ import shutil
 from setuptools.command.build_py import build_py
 
 SERVER_ONLY = {
-    "zarkov": {"apps", "client_wheel", "log_limit", "loopback", "models", "settings", "time_zone", "yaml_text"},
+    "zarkov": {
+        "apps",
+        "client_wheel",
+        "free_memory",
+        "log_limit",
+        "loopback",
+        "models",
+        "settings",
+        "time_zone",
+        "yaml_text",
+    },
     "zarkov.transport": {
         "awake_clock",
         "connection_hold",
