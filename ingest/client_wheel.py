@@ -10,6 +10,7 @@ SERVER_ONLY = {
     "zarkov": {
         "apps",
         "client_wheel",
+        "free_memory",
         "log_limit",
         "loopback",
         "models",

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
@@ -18,16 +19,19 @@ from typing import IO, Any
 from django.core.handlers.wsgi import WSGIRequest
 from django.utils.http import parse_header_parameters
 
-from aggregates.web.body_error import BrokenBodyError
+from aggregates.web.body_error import UnservedBodyError
 from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from aggregates.web.exceptions import BadRequestError, TooLargeError, WebError
 from aggregates.web.middleware import unknown_host
+from zarkov_site.promised_input import TOO_SLOW, BodyMeans, PromisedInput
+from zarkov_site.slow_client import SlowClient
 
-MEMORY_BYTES = 2**18  # of one body; what is beyond goes to a temporary file
 _STEP_BYTES = 2**16
 _LENGTH = re.compile(r"[0-9]{1,19}\Z")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-_STATUS = {400: "400 Bad Request", 413: "413 Content Too Large", 501: "501 Not Implemented"}
+_STATUS = {
+    400: "400 Bad Request", 413: "413 Content Too Large", 501: "501 Not Implemented", 503: "503 Service Unavailable",
+}  # fmt: skip
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Any], Iterable[bytes]]
@@ -39,13 +43,14 @@ class CodingError(WebError, code="unsupported_transfer_coding", status=501):
 
 
 class WholeBody:
-    """Call `application` with a body of known length; answer 400, 413 or 501 itself for a chunked one that has none."""
+    """Call `application` with a body of known length; answer 400, 413, 501 or 503 itself for a chunked one without."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, means: BodyMeans | None = None) -> None:
         self._application = application
+        self._means = means or BodyMeans()
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        """Read a chunked body, at most `MAX_BODY_BYTES`, then go on; a body of known length is only watched.
+        """Read a chunked body, at most `MAX_BODY_BYTES`, then go on; one of known length is read when it is asked for.
 
         What has neither chunks nor a length that is one is refused.
         """
@@ -55,20 +60,26 @@ class WholeBody:
             if length and not _LENGTH.match(length):  # Python reads more as a number than RFC 9110, section 8.6
                 error = BadRequestError(f"Content-Length: {length[:60]!a} is not a number of bytes")
                 return _answer(error, start_response)
-            if length and int(length):
-                environ["wsgi.input"] = PromisedInput(environ["wsgi.input"], int(length))
-            return self._application(environ, start_response)
+            if not length or not int(length):
+                return self._application(environ, start_response)
+            client = self._means.clients.client(environ.get("gunicorn.socket"))
+            body = PromisedInput(environ["wsgi.input"], int(length), client, self._means)
+            with closing(body):
+                return self._application(environ | {"wsgi.input": body}, start_response)
         if unknown_host(WSGIRequest(dict(environ))) is not None:  # it will be refused, whatever the body says
             return self._application(_with_body(environ, BytesIO(), 0), start_response)
-        try:
-            if coding != "chunked":
-                raise CodingError(f"Transfer-Encoding: {coding[:60]} is not supported: send chunked, or Content-Length")
-            body, length_bytes = _read_chunked(environ["wsgi.input"])
-        except WebError as error:
-            log.info("body refused path=%s reason=%s", environ.get("PATH_INFO"), error.message)
-            return _answer(error, start_response)
-        with body:
-            return self._application(_with_body(environ, body, length_bytes), start_response)
+        with closing(self._means.clients.client(environ.get("gunicorn.socket"))) as client:
+            try:
+                if coding != "chunked":
+                    raise CodingError(
+                        f"Transfer-Encoding: {coding[:60]} is not supported: send chunked, or Content-Length"
+                    )
+                kept, length_bytes = _read_chunked(environ["wsgi.input"], client, self._means)
+            except WebError as error:
+                log.info("body refused path=%s reason=%s", environ.get("PATH_INFO"), error.message)
+                return _answer(error, start_response)
+            with closing(PromisedInput.of_file(kept, length_bytes, client, self._means)) as body:
+                return self._application(_with_body(environ, body, length_bytes), start_response)
 
 
 class TextInUtf8:
@@ -114,82 +125,58 @@ def _quoted(parameters: dict[str, str]) -> Iterator[str]:
         yield f'{name}="{escaped}"'
 
 
-class PromisedInput:
-    """A body that must have `length_bytes`: where it ends before, `read` raises `BrokenBodyError` instead of the rest.
-
-    Otherwise what was sent before a connection broke could pass for a whole request (RFC 9112, section 8).
-    """
-
-    def __init__(self, stream: Any, length_bytes: int) -> None:
-        self._stream = stream
-        self._length_bytes = self._left_bytes = length_bytes
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Return at most `size` bytes; all if it is None or negative."""
-        wanted = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
-        return self._checked(self._taken(self._stream.read, wanted), wanted)
-
-    def readline(self, size: int | None = -1) -> bytes:
-        """Return the bytes up to the next line feed, at most `size`."""
-        wanted = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
-        line = self._taken(self._stream.readline, wanted)
-        return self._checked(line, 0 if line.endswith(b"\n") else wanted)
-
-    def __iter__(self) -> Iterable[bytes]:
-        """Yield the lines."""
-        return iter(self.readline, b"")
-
-    def _taken(self, read: Callable[[int], bytes], wanted: int) -> bytes:
-        try:
-            return read(wanted) if wanted else b""
-        except OSError:
-            return b""  # a connection that was reset has ended, too
-
-    def _checked(self, data: bytes, wanted: int) -> bytes:
-        self._left_bytes -= len(data)
-        if len(data) < wanted:
-            got = self._length_bytes - self._left_bytes
-            raise BrokenBodyError(f"the body ended after {got} of {self._length_bytes} bytes: send it again")
-        return data
-
-
-def _with_body(environ: Environ, body: IO[bytes], length_bytes: int) -> Environ:
+def _with_body(environ: Environ, body: Any, length_bytes: int) -> Environ:
     """Return `environ` with another body; what is behind us is not chunked."""
     given = {name: value for name, value in environ.items() if name != "HTTP_TRANSFER_ENCODING"}
     return given | {"wsgi.input": body, "CONTENT_LENGTH": str(length_bytes)}
 
 
-def _read_chunked(stream: Any) -> tuple[SpooledTemporaryFile[bytes], int]:
+def _read_chunked(stream: Any, client: SlowClient, means: BodyMeans) -> tuple[SpooledTemporaryFile[bytes], int]:
     """Return a file with the decoded body, at its start, and its length.
 
-    Raise `TooLargeError`, once the rest was read, since many clients send everything before they read an answer; and
-    `BadRequestError` if the chunks are malformed, end early, or are too small (`zarkov_site.request_limit`).
+    Raise `TooLargeError`, once the rest was read, since many clients send everything before they read an answer;
+    `BadRequestError` if the chunks are malformed, end early, or are too small (`zarkov_site.request_limit`); and
+    `UnservedBodyError` while too many others are under way.
     """
-    body = SpooledTemporaryFile[bytes](max_size=MEMORY_BYTES)
+    body = means.file()
+    try:
+        length_bytes = _write_chunked(stream, body, client)
+    except BaseException:
+        body.close()
+        raise
+    body.seek(0)
+    return body, length_bytes
+
+
+def _write_chunked(stream: Any, body: IO[bytes], client: SlowClient) -> int:
     got = 0
     try:
-        while data := stream.read(_STEP_BYTES):
+        while True:
+            with client.awaited():
+                data = stream.read(_STEP_BYTES)
+            if not data:
+                break
             got += len(data)
             if got <= MAX_BODY_BYTES:
+                client.grow(len(data))
                 body.write(data)
             elif got > MAX_DRAINED_BYTES:
                 break
     except WebError:
-        body.close()
         raise
     except Exception as error:  # noqa: BLE001 - each server has its own; all mean that the body cannot be read
-        body.close()
+        if client.ended:
+            raise UnservedBodyError(TOO_SLOW) from None
         reason = f"{type(error).__name__} {error}".strip()
         raise BadRequestError(f"the chunked body is malformed or ended early ({reason[:100]}): send it again") from None
     if got > MAX_BODY_BYTES:
-        body.close()
         raise TooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes: send less at once")
-    body.seek(0)
-    return body, got
+    return got
 
 
 def _answer(error: WebError, start_response: Any) -> list[bytes]:
     content = json.dumps(error.body()).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
-    start_response(_STATUS[error.status], [*headers, ("X-Content-Type-Options", "nosniff")])
+    headers += [*error.headers().items(), ("X-Content-Type-Options", "nosniff")]
+    start_response(_STATUS[error.status], headers)
     return [content]

@@ -11,6 +11,7 @@ import socket
 import sys
 from typing import Any
 
+from ingest.free_memory import return_large_blocks
 from zarkov_site.config.listen_address import in_url, reachable
 from zarkov_site.config.source import load
 from zarkov_site.processes.process import end_with_parent
@@ -104,8 +105,10 @@ def post_request(worker: Any, request: Any, environ: dict[str, Any], response: A
 
 
 def post_worker_init(worker: Any) -> None:
-    """End the open streams once the worker must stop: they would keep it alive until it is killed."""
+    """Keep freed memory small, and end the open streams once the worker must stop: they would keep it alive."""
     import gevent
+
+    return_large_blocks()
 
     from aggregates.web.live import process_hub
 

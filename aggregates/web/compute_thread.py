@@ -13,10 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
+from aggregates.web import large_work
 from aggregates.web.exceptions import UnavailableError
+from ingest.free_memory import return_free_memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,10 +28,13 @@ THREADS: Final = 2  # so that one long computation does not delay all shorter on
 SWITCH_S: Final = 0.001
 LARGE_AT_ONCE: Final = 1  # answers whose documents are in memory as a whole, which takes hundreds of megabytes
 LARGE_WITHIN_S: Final = 60.0
+LARGE_BYTES: Final = 2**20  # of the documents of an answer, or of its JSON
+SMALL_TOGETHER_BYTES: Final = 8 * 2**20  # of all answers that have no place; they take some ten times as much
 QUIET_S: Final = 5.0  # without a large computation, after which garbage is collected as before
 MOST_POSTPONED_S: Final = 600.0
 
 _large = threading.BoundedSemaphore(LARGE_AT_ONCE)
+_small_bytes = 0  # of all answers that have no place
 _usual_thresholds: tuple[int, int, int] | None = None  # while full collections are postponed
 _computing = 0
 _computed_at = 0.0  # when the last large computation ended
@@ -84,14 +89,56 @@ _threads = ComputeThreads(THREADS)
 def large_answer() -> Iterator[None]:
     """Hold one of the places for answers whose documents are in memory as a whole; wait for it, in order of arrival.
 
+    It takes turns with large bodies.
+
     Raise `UnavailableError` after `LARGE_WITHIN_S`.
     """
     if not _large.acquire(timeout=LARGE_WITHIN_S):
         raise UnavailableError("too many large answers are being computed: use a shorter range, or try again later")
     try:
-        yield
+        with large_work.of_process.inside(large_work.ANSWERS, LARGE_WITHIN_S):
+            yield
     finally:
         _large.release()
+
+
+class AnswerPlace:
+    """The place of an answer among the large ones, taken once it turns out to be large, or is one of too many.
+
+    Use it as a context manager, in one greenlet, around all that the answer is made of.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._is_large = False
+        self._size_bytes = 0
+
+    def __enter__(self) -> AnswerPlace:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._let_go()
+        self._held.close()
+        if self._is_large:
+            _threads.call(return_free_memory)
+
+    def take(self, size_bytes: int) -> None:
+        """Count what was read, or is about to be. Raise `UnavailableError` if there is no place for it."""
+        global _small_bytes
+        if self._is_large:
+            return
+        if self._size_bytes + size_bytes <= LARGE_BYTES and _small_bytes + size_bytes <= SMALL_TOGETHER_BYTES:
+            self._size_bytes += size_bytes
+            _small_bytes += size_bytes
+            return
+        self._held.enter_context(large_answer())
+        self._is_large = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        global _small_bytes
+        _small_bytes -= self._size_bytes
+        self._size_bytes = 0
 
 
 def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Exception | None]:

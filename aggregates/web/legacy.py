@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from aggregates.web.auth.access import READ, Rights, rights_of
-from aggregates.web.compute_thread import compute
+from aggregates.web.compute_thread import AnswerPlace, compute
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.json_encoding import to_json, to_json_in_pieces
 from aggregates.web.mongo import database
@@ -50,9 +50,13 @@ def qr(request: HttpRequest) -> HttpResponse:
     """Return ranked documents, by `q-0.n`, `q-0.c`, `q-0.f` (a filter), `q-0.sort`, `q-0.limit` (at most 100)."""
     rights = rights_of(request)
     rights.require(READ)
-    answers: dict[str, bytes] = {}
-    size = ByteLimit()
     queries = _parse_numbered_queries(request, {"n", "c", "f", "sort", "limit", "p"})
+    with AnswerPlace() as place:
+        return _ranked(rights, queries, ByteLimit(place=place))
+
+
+def _ranked(rights: Rights, queries: list[dict[str, Any]], size: ByteLimit) -> HttpResponse:
+    answers: dict[str, Iterable[bytes]] = {}
     for number, wanted in enumerate(queries):
         name = _readable_collection(rights, wanted)
         condition = read_filter(wanted.get("f") or "{}", f"q-{number}.f")
@@ -61,7 +65,7 @@ def qr(request: HttpRequest) -> HttpResponse:
         limit = read_number(wanted.get("limit") or "", f"q-{number}.limit", 1, MAX_RANKED, MAX_RANKED)
         before = size.size_bytes
         found = ranking.read_ranked(database(), name, condition, sort, limit, size=size)
-        answers[wanted["n"]] = compute(size.size_bytes - before, to_json_in_pieces, found)
+        answers[wanted["n"]] = [compute(size.size_bytes - before, to_json_in_pieces, found)]
     return _respond(answers, _positions(queries))
 
 
@@ -77,30 +81,41 @@ def _time_series(rights: Rights, queries: list[dict[str, Any]]) -> HttpResponse:
     rights.require(READ)
     collections = [_readable_collection(rights, wanted) for wanted in queries]
     positions = _positions(queries)
-    answers = {}
-    size = ByteLimit()
-    for wanted, collection in zip(queries, collections, strict=True):
-        batches = query.read_range(database(), collection, wanted.get("b"), wanted.get("e"))
-        name = _output(wanted)
-        zone = output_position.key_time(positions[name], name).zone
-        answers[wanted["n"]] = _points_text(batches, zone, query.NAMESPACE + name, size)
-    return _respond(answers, positions)
+    answers: dict[str, Iterable[bytes]] = {}
+    with AnswerPlace() as place:
+        size = ByteLimit(place=place)
+        for wanted, collection in zip(queries, collections, strict=True):
+            batches = query.read_range(database(), collection, wanted.get("b"), wanted.get("e"))
+            name = _output(wanted)
+            zone = output_position.key_time(positions[name], name).zone
+            answers[wanted["n"]] = _points_text(batches, zone, query.NAMESPACE + name, size)
+        return _respond(answers, positions)
 
 
-def _respond(answers: Mapping[str, bytes], positions: Mapping[str, Mapping[str, Any]]) -> HttpResponse:
-    """Return the answers, which are JSON already, by their names."""
-    text = b"{" + b", ".join(to_json(name) + b": " + answer for name, answer in answers.items()) + b"}"
+def _respond(answers: Mapping[str, Iterable[bytes]], positions: Mapping[str, Mapping[str, Any]]) -> HttpResponse:
+    """Return the answers, which are pieces of JSON already, by their names: put together once, since they are large."""
+    text = b"".join(_document((name, pieces) for name, pieces in answers.items()))
     return json_text_response(text, headers=freshness.least_current(database(), positions.values()).headers())
 
 
-def _points_text(batches: Iterator[Batch], zone: str, name: str, size: ByteLimit) -> bytes:
-    """Return the JSON of one answer of `/q`. Raise `TooLargeError`."""
+def _document(items: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
+    """Yield the JSON of a document, whose values are JSON in pieces."""
+    before = b"{"
+    for name, pieces in items:
+        yield before + to_json(name) + b": "
+        yield from pieces
+        before = b", "
+    yield b"}" if before != b"{" else b"{}"
+
+
+def _points_text(batches: Iterator[Batch], zone: str, name: str, size: ByteLimit) -> Iterable[bytes]:
+    """Return the JSON of one answer of `/q`, in pieces. Raise `TooLargeError`."""
     options = database().codec_options
     texts = _FieldTexts(zone)
     for batch in batches:
         size.take(compute(size.size_bytes + batch.work_bytes, texts.add, batch.documents, options))
         query.check_count(texts.count, name)
-    return texts.whole()
+    return texts.pieces()
 
 
 class _FieldTexts:
@@ -123,10 +138,18 @@ class _FieldTexts:
                 self._texts.setdefault(name, []).append(text)
         return size_bytes
 
-    def whole(self) -> bytes:
-        """Return the document of all fields."""
-        fields = (to_json(name) + b": [" + b", ".join(texts) + b"]" for name, texts in self._texts.items())
-        return b"{" + b", ".join(fields) + b"}"
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the document of all fields."""
+        return _document((name, _list(texts)) for name, texts in self._texts.items())
+
+
+def _list(texts: Iterable[bytes]) -> Iterator[bytes]:
+    before = b"["
+    for text in texts:
+        yield before
+        yield text
+        before = b", "
+    yield b"]"
 
 
 def _positions(queries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -15,12 +15,13 @@ import bson
 from bson.codec_options import CodecOptions
 from pymongo.database import Database
 
-from aggregates.web.compute_thread import compute
+from aggregates.web.compute_thread import AnswerPlace, compute
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from ingest.store.partition import read_partitions
 from ingest.store.store import KEY, STORE
 
 MAX_BYTES = 8 * 2**20  # of events in memory, and one batch of MongoDB's
+_AT_ONCE = 25  # events in a batch: many large ones are known as such before they are all in memory
 
 Partition = tuple[str, int]  # collection and the first id that belongs to it
 
@@ -68,18 +69,23 @@ def latest_page(
     *,
     condition: Mapping[str, Any] | None = None,
     below: int | None = None,
+    place: AnswerPlace | None = None,
 ) -> EventPage:
-    """Return the same as a page, which tells whether there may be more events."""
+    """Return the same as a page, which tells whether there may be more events; `place` is that of the answer."""
     found: list[dict[str, Any]] = []
     size_bytes = 0
     for name, first_id in reversed(partitions(database)):
         if below is not None and first_id >= below:
             continue
         wanted = _with_bound(condition, math.inf if below is None else below)
-        cursor: Any = database[name].find_raw_batches(wanted, limit=count - len(found)).sort("_id", -1)
+        cursor: Any = (
+            database[name].find_raw_batches(wanted, batch_size=_AT_ONCE, limit=count - len(found)).sort("_id", -1)
+        )
         with cursor.max_time_ms(QUERY_LIMIT_MS) as batches:
             for batch in batches:
                 size_bytes += len(batch)
+                if place is not None:
+                    place.take(len(batch))
                 found += compute(len(batch), _decode, batch, database.codec_options)
                 if len(found) >= count or size_bytes > MAX_BYTES:
                     return EventPage(found, size_bytes, may_have_more=True)

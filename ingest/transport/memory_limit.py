@@ -7,7 +7,6 @@ complete or have arrived in part, or what was read and is not written yet.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 import zmq
 
+from ingest.free_memory import return_free_memory, return_large_blocks
 from ingest.log_limit import LogLimit
 from ingest.transport.connection_hold import RECEIVE_BUFFER_BYTES, Connection, ConnectionHolder, Window
 from ingest.transport.hold_decision import RELEASED_BYTES, HoldDecision, Progress
@@ -37,8 +37,6 @@ AHEAD = 2  # growth is expected to go on for so many ticks
 LOG_EVERY_S = 60.0
 TRIM_EVERY_S = 0.5
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of mallopt(3)
-_MMAP_BYTES = 2**19
 
 
 class MemoryLimit:
@@ -74,7 +72,7 @@ class MemoryLimit:
     def start(self) -> None:
         """Start to watch, if there are connections that can be held."""
         if any(address.startswith("tcp:") for address in self._progress):
-            _return_large_blocks()
+            return_large_blocks()
             self._thread.start()
 
     def end_held(self) -> None:
@@ -120,7 +118,7 @@ class MemoryLimit:
                 excess = max(now + AHEAD * max(0, now - self._excess_before), of_fed)
                 self._excess_before = now
                 if (self._windows or excess >= -RELEASED_BYTES) and self._trim_limit.allows():
-                    _return_free_memory()
+                    return_free_memory()
                 if self._is_due(excess):
                     self._look(excess, turns=of_fed < 0)
                 sys.setswitchinterval(SHORT_SWITCH_S if excess >= -RELEASED_BYTES else switch_s)
@@ -175,18 +173,6 @@ class MemoryLimit:
 def _memory_bytes(statm: Any) -> int:
     """Return the resident memory of a process; `statm` is the open file of proc(5)."""
     return int(os.pread(statm.fileno(), 100, 0).split()[1]) * _PAGE_BYTES
-
-
-def _return_large_blocks() -> None:
-    """Let the C library return each large block to the system when it is freed, not only sometimes (mallopt(3))."""
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
-
-
-def _return_free_memory() -> None:
-    """Return what was freed to the system, where the C library can do that (malloc_trim(3))."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
 
 
 def limit_buffer(socket: zmq.Socket[bytes]) -> None:

@@ -21,7 +21,7 @@ from aggregates.web.body_limit import MAX_BODY_BYTES
 from tests.support.waiting import eventually
 from tests.support.web.exchange import Answer, chunks, exchange
 from tests.support.web.server import PASSWORD, Server
-from zarkov_site.request_body import MEMORY_BYTES
+from zarkov_site.promised_input import MEMORY_BYTES
 
 pytestmark = pytest.mark.early
 CHUNKED = "Transfer-Encoding: chunked"
@@ -102,6 +102,13 @@ def test_a_chunked_body_above_16_mib_is_413(server: Server, kind: str) -> None:
     answer = send(server, [chunks(lines(kind, 1), *([part] * (MAX_BODY_BYTES // 2**20 + 1)))], CHUNKED)
     assert (answer.status, answer.json["error"]["code"]) == (413, "too_large")
     assert stored(server, kind) == 0
+
+
+@pytest.mark.parametrize("path", ["/api/v1/events/", "/api/v1/aggdefs/"])
+def test_a_body_of_known_length_above_16_mib_is_413_at_every_address(server: Server, path: str) -> None:
+    body = b" " * (MAX_BODY_BYTES + 1)
+    answer = send(server, [body], f"Content-Length: {len(body)}", path=path)
+    assert (answer.status, answer.json["error"]["code"]) == (413, "too_large")
 
 
 def test_a_form_that_is_too_large_for_memory_is_413_too(server: Server) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from django.http import HttpResponse, HttpResponseNotModified
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -25,6 +25,20 @@ class ApiView(APIView):
     needs: ClassVar[dict[str, str]] = {}  # capability by HTTP method; `read` for methods that are not listed
     unlimited: ClassVar[bool] = False  # True if tokens limited to some aggregates may not read it
     throttle_scope = "api"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer a request, and keep nothing of it in rings of references.
+
+        The REST framework's view, request and answer refer to each other. Bodies and answers of many megabytes would
+        wait for a full garbage collection, which `aggregates.web.compute_thread` postpones under load.
+        """
+        response = super().dispatch(request, *args, **kwargs)
+        del self.response
+        asked: Any = self.request
+        asked.parser_context = {}
+        if asked.method != "GET":
+            asked._full_data = asked._data = None
+        return response
 
 
 def with_etag(request: Request, state: Mapping[str, Any], size_bytes: int = 0) -> Response | HttpResponse:

@@ -18,8 +18,8 @@ from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import make_cursor, read_cursor
 from aggregates.web.api.renderer import EncodedAnswer
 from aggregates.web.auth.access import INGEST
-from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
-from aggregates.web.compute_thread import compute
+from aggregates.web.body_limit import MAX_BODY_BYTES
+from aggregates.web.compute_thread import AnswerPlace, compute
 from aggregates.web.exceptions import BadRequestError, IngestBusyError, TooLargeError, UnavailableError
 from aggregates.web.json_encoding import to_json_in_pieces
 from aggregates.web.mongo import database
@@ -73,10 +73,6 @@ class EventsView(ApiView):
         accepted, and 503 if the journal is full or the ingester does not respond: send the same request again. Events
         with an `id` are never stored twice.
         """
-        length = request.META.get("CONTENT_LENGTH") or "0"
-        if length.isascii() and length.isdigit() and int(length) > MAX_BODY_BYTES:
-            _drain(request, int(length))
-            raise TooLargeError(f"the body has {length} bytes, more than {MAX_BODY_BYTES}: send fewer events at once")
         body = request.data
         receipt = _receive(body if isinstance(body, bytes) else b"")
         if receipt["accepted"]:
@@ -106,10 +102,11 @@ class EventsView(ApiView):
         """
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 1000, 100)
         below = read_cursor(request.GET.get("cursor", ""))
-        page = stored_events.latest_page(database(), limit, condition=_condition(request), below=below)
-        following = make_cursor(page.events[-1]["_id"]) if page.may_have_more else None
-        answer = {"events": page.events, "next": following}
-        return Response(EncodedAnswer(compute(page.size_bytes, to_json_in_pieces, answer)))
+        with AnswerPlace() as place:
+            page = stored_events.latest_page(database(), limit, condition=_condition(request), below=below, place=place)
+            following = make_cursor(page.events[-1]["_id"]) if page.may_have_more else None
+            answer = {"events": page.events, "next": following}
+            return Response(EncodedAnswer(compute(page.size_bytes, to_json_in_pieces, answer)))
 
 
 def _receive(body: bytes) -> dict[str, Any]:
@@ -130,13 +127,6 @@ def _journalled(error: DeliveryError) -> dict[str, Any]:
     """Return the number of events of a large request that were journalled before the error."""
     receipt = error.data.get("receipt")
     return {"accepted": receipt.accepted} if isinstance(receipt, Receipt) and receipt.accepted else {}
-
-
-def _drain(request: Request, length: int) -> None:
-    """Read and discard a body that is a little too large: many clients send everything before they read an answer."""
-    left = min(length, MAX_DRAINED_BYTES)
-    while left > 0 and (chunk := request._request.read(min(left, 2**16))):
-        left -= len(chunk)
 
 
 def _condition(request: Request) -> dict[str, Any]:

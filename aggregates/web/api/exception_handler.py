@@ -55,7 +55,7 @@ def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """Return the response for an exception of a view; None leaves it to Django, which answers 500."""
-    if isinstance(error, BadRequest):
+    if isinstance(error, BadRequest) and not isinstance(error, WebError):
         error = BadRequestError(str(error))
     elif isinstance(error, Http404):
         error = rest.NotFound()

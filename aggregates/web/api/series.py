@@ -22,7 +22,7 @@ from aggregates.web.api import openapi, serializers
 from aggregates.web.api.api_view import ApiView, with_etag
 from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.auth.stream_access import may_continue
-from aggregates.web.compute_thread import compute
+from aggregates.web.compute_thread import AnswerPlace, compute
 from aggregates.web.json_encoding import plain
 from aggregates.web.live.feed import SeriesFeed, size_of
 from aggregates.web.live.stream import respond
@@ -140,13 +140,14 @@ class RankedView(ApiView):
         span = _key_span(request, name, position)
         inside = None if span.is_open else span.contains
         collection = query.collection_name(name)
-        size = ByteLimit()
-        found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside, size=size)
-        if not found:
-            require_known(rights, name)
-        documents = compute(size.size_bytes, plain, found)
-        state = {"documents": documents, **freshness.of_position(database(), position).document()}
-        return with_etag(request, state, size.size_bytes)
+        with AnswerPlace() as place:
+            size = ByteLimit(place=place)
+            found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside, size=size)
+            if not found:
+                require_known(rights, name)
+            documents = compute(size.size_bytes, plain, found)
+            state = {"documents": documents, **freshness.of_position(database(), position).document()}
+            return with_etag(request, state, size.size_bytes)
 
 
 class ExportView(ApiView):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from django.db import connections
 from django.http import HttpRequest, StreamingHttpResponse
@@ -14,6 +14,7 @@ from aggregates.web.live.feed import Feed, StreamMessage
 HEARTBEAT_S = 10.0  # silence after which a comment is sent: keeps proxies from closing, and detects dead clients
 CHECK_S = 5.0  # interval at which the viewer's rights are checked
 MAX_STREAM_S = 600.0  # maximum duration; then the client reconnects
+_SHARED_BYTES = 2**16
 RETRY_MS = 1000  # time that a browser waits before it reconnects
 
 
@@ -38,6 +39,24 @@ def respond(request: HttpRequest, feeds: Mapping[str, Feed], allowed: Callable[[
     return response
 
 
+def _together(news: Iterable[tuple[str, str, StreamMessage]]) -> Iterator[bytes]:
+    """Yield all that is new as one chunk, which costs one write, and a page draws it at once.
+
+    Only what is large stays a chunk of its own, which all viewers share for as long as it is on the way to them.
+    """
+    small: list[bytes] = []
+    for name, id_, message in news:
+        if len(message.data) <= _SHARED_BYTES:
+            small.append(frame(message, name, id_))
+            continue
+        head, tail = frame(StreamMessage(message.kind, b""), name, id_).split(b"\n\n")[0], b"\n\n"
+        yield b"".join(small) + head
+        yield message.data
+        small = [tail]
+    if small:
+        yield b"".join(small)
+
+
 def _events(feeds: Mapping[str, Feed], last: str, allowed: Callable[[], bool]) -> Iterator[bytes]:
     """Yield all messages for one viewer, which leaves its channels if the client disconnects or the time is up."""
     started = sent = checked = time.monotonic()
@@ -49,9 +68,8 @@ def _events(feeds: Mapping[str, Feed], last: str, allowed: Callable[[], bool]) -
                     checked = now
                     if not allowed():
                         return
-                # One chunk for all that is new: it costs one write, and a page draws it at once.
-                if news := b"".join(frame(message, name, id_) for name, id_, message in viewer.wait(CHECK_S)):
-                    yield news
+                for piece in _together(viewer.wait(CHECK_S)):
+                    yield piece
                     sent = time.monotonic()
                 if time.monotonic() - sent >= HEARTBEAT_S:
                     yield b": still here\n\n"

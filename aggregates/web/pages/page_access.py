@@ -13,7 +13,7 @@ from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 
 from aggregates.web.auth.access import rights_of
-from aggregates.web.body_error import BrokenBodyError
+from aggregates.web.body_error import BrokenBodyError, UnservedBodyError
 from aggregates.web.exceptions import (
     BadRequestError,
     ForbiddenError,
@@ -56,14 +56,17 @@ def error_page(request: HttpRequest, error: WebError, *, bare: bool = False) -> 
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 400, or 413 for a form that is too large; only errors that are for people say what was wrong."""
-    if isinstance(exception, RequestDataTooBig):
-        error: WebError = TooLargeError("the form is too large")
+    """Answer 400, or what a body that cannot be read deserves; only errors that are for people say what was wrong."""
+    error: WebError
+    if isinstance(exception, WebError):
+        error = exception
+    elif isinstance(exception, RequestDataTooBig):
+        error = TooLargeError("the form is too large")
     else:
         told = isinstance(exception, BadRequest | MultiPartParserError)
         error = BadRequestError(str(exception) if told else "the request is not valid")
     answer = error_response(error) if _is_program(request) else error_page(request, error, bare=True)
-    if isinstance(exception, BrokenBodyError | MultiPartParserError | RequestDataTooBig):
+    if isinstance(exception, BrokenBodyError | UnservedBodyError | MultiPartParserError | RequestDataTooBig):
         path = request.path_info[:200].encode("unicode_escape").decode()
         log.info("body refused path=%s reason=%s", path, exception)
         answer._has_been_logged = True  # type: ignore[attr-defined]  # else Django writes it again, with a traceback

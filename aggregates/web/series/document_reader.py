@@ -10,7 +10,7 @@ import bson
 from bson.codec_options import CodecOptions
 from pymongo.collection import Collection
 
-from aggregates.web.compute_thread import PIECE_BYTES
+from aggregates.web.compute_thread import PIECE_BYTES, AnswerPlace
 from aggregates.web.exceptions import TooLargeError
 
 BATCH_DOCUMENTS: Final = 2_000
@@ -34,19 +34,22 @@ class Batch:
 
 
 class ByteLimit:
-    """Count the bytes of one answer."""
+    """Count the bytes of one answer, which needs its `place` once they are many."""
 
-    def __init__(self, most_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, most_bytes: int = MAX_BYTES, place: AnswerPlace | None = None) -> None:
         self._most_bytes = most_bytes
+        self._place = place
         self.size_bytes = 0
 
     def take(self, size_bytes: int) -> None:
-        """Add to the count. Raise `TooLargeError` if the answer becomes too large."""
+        """Add to the count. Raise `TooLargeError` if the answer becomes too large, or what its place raises."""
         self.size_bytes += size_bytes
         if self.size_bytes > self._most_bytes:
             raise TooLargeError(
                 f"the answer has more than {self._most_bytes} bytes: use a shorter range, or fewer queries at once"
             )
+        if self._place is not None:
+            self._place.take(size_bytes)
 
 
 def read_batches(

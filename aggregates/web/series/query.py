@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
 from pymongo.database import Database
 
-from aggregates.web.compute_thread import compute, large_answer
+from aggregates.web.compute_thread import AnswerPlace, compute
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import key_range, output_position, points
@@ -24,7 +25,6 @@ from aggregates.web.series.document_reader import (
     Batch,
     ByteLimit,
     Document,
-    Options,
     decoded,
     iter_decoded,
     read_batches,
@@ -36,7 +36,7 @@ from aggregates.web.series.points import ChartData
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
 MAX_SERIES_BYTES = 32 * 2**20  # of documents that are in memory as a whole
-_LARGE_BYTES = 2**20
+_DECODED_AT_ONCE = 500  # documents of an export
 _NAME = re.compile(r"[^\0$.\ud800-\udfff][^\0$\ud800-\udfff]*\Z")
 _NAMESPACE_BYTES = 255  # of a database and a collection with the dot between them (MongoDB manual, Limits)
 
@@ -122,14 +122,10 @@ def read_series(
     if collection is None:
         return ChartData([])
     condition = key_range.condition(database, collection, query.prefix, span.outer())
-    limit = ByteLimit(MAX_SERIES_BYTES)
+    limit = ByteLimit(MAX_SERIES_BYTES, held.enter_context(AnswerPlace()))
     documents: list[Document] = []
-    is_large = False
     for batch in _read(database, collection, condition):
         limit.take(len(batch.documents))
-        if limit.size_bytes > _LARGE_BYTES and not is_large:
-            held.enter_context(large_answer())
-            is_large = True
         documents += compute(batch.work_bytes, decoded, batch.documents, database.codec_options)
     check_count(len(documents), collection)
     return compute(limit.size_bytes, _chart, documents, query, span, now)
@@ -160,11 +156,14 @@ def stream(database: Database[dict[str, Any]], collection: str, prefix: str, spa
     condition = key_range.condition(database, collection, prefix, span.outer())
     options = database.codec_options
     for batch in read_batches(database[collection], condition, {"state": 0}):
-        yield from compute(batch.work_bytes, _inside, batch.documents, options, span)
+        documents = iter(iter_decoded(batch.documents, options))
+        while some := compute(batch.work_bytes, _some, documents):
+            yield from (document for document in some if span.contains(document["_id"]))
 
 
-def _inside(batch: bytes, options: Options, span: KeySpan) -> list[Document]:
-    return [document for document in iter_decoded(batch, options) if span.contains(document["_id"])]
+def _some(documents: Iterator[Document]) -> list[Document]:
+    """Return the next documents: the reader of an export may keep them for a minute, but not those of a whole batch."""
+    return list(islice(documents, _DECODED_AT_ONCE))
 
 
 def _read(database: Database[Document], collection: str, condition: Mapping[str, Any]) -> Iterator[Batch]:

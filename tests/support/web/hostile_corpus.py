@@ -176,6 +176,8 @@ def once_failed() -> Iterator[HostileRequest]:
     for text in ("-1", "*/0", "x"):
         every = f"minute={text}&hour=*&day_of_month=*&month_of_year=*&day_of_week=*&timezone=UTC"
         yield HostileRequest("/admin/django_celery_beat/crontabschedule/add/", "POST", every.encode(), form)
+    for listing in ("aggregates/aggdef", "aggregates/chart", "aggregates/embedlink", "auth/user", "auth/group"):
+        yield HostileRequest(f"/admin/{listing}/add/", "POST", b"_saveasnew=1", form)
     yield HostileRequest("/admin/auth/group/add/", "POST", b"name=x&permissions=9223372036854775808", form)
     for kind in range(1, 30):
         yield HostileRequest(f"/admin/r/{kind}/1/")
