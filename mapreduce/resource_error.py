@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import re
 from collections.abc import Iterator
 from subprocess import SubprocessError
 from types import ModuleType
@@ -23,6 +24,7 @@ _OF_HOST_NAMES = {
     "HTTPException",  # http.client
     "ZoneInfoNotFoundError", "UnknownTimeZoneError",  # zoneinfo, pytz
 }  # fmt: skip
+_NO_USER = re.compile(r"\(.get(?:pwnam|pwuid|grnam|grgid)\(\): ")  # in a `KeyError` of `pwd` and `grp`
 _NO_THREAD = "can't start new thread"  # text of CPython's `RuntimeError`, which has no class of its own
 
 
@@ -53,8 +55,12 @@ def _is_of_host(error: BaseException) -> bool:
         return True
     if isinstance(error, AttributeError):  # another version of a library
         return isinstance(error.obj, ModuleType)
-    if isinstance(error, KeyError):  # `os.environ["NAME"]`
-        return raising_module(error) == "os"
+    if isinstance(error, KeyError):  # `os.environ["NAME"]`, `pwd.getpwnam("NAME")`
+        return raising_module(error) == "os" or _NO_USER.match(str(error.args[:1])) is not None
+    if type(error) is LookupError:  # a codec, or a handler of its errors
+        return str(error).startswith("unknown e")
+    if isinstance(error, ValueError):  # a hash that OpenSSL lacks, or may not compute
+        return raising_module(error) in ("hashlib", "hmac")
     return isinstance(error, RuntimeError) and _NO_THREAD in described(error)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import grp
+import hashlib
 import os
+import pwd
 import socket
 import sqlite3
 import subprocess
@@ -76,13 +79,21 @@ OF_HOST: dict[str, Callable[[], Any]] = {
     "a MongoDB that does not answer": throw(AutoReconnect("connection closed")),
     "an unknown zone": lambda: zoneinfo.ZoneInfo("Mars/Olympus"),
     "a missing environment variable": lambda: os.environ["ZARKOV_TEST_MISSING"],
+    "an unknown user": lambda: pwd.getpwnam("zarkov-nobody"),
+    "an unknown group": lambda: grp.getgrgid(2**31 - 7),
+    "an unknown encoding": lambda: b"x".decode("zarkov-437"),
+    "an unknown handler of errors": lambda: b"\xff".decode(errors="zarkov"),
+    "an unknown hash": lambda: hashlib.new("zarkov-160"),
     "no threads": throw(RuntimeError("can't start new thread")),
     "a wrapped one": lambda: wrap(NO_FILE.read_bytes),
     "one in a group": grouped,
 }
 OF_TASK: dict[str, Callable[[], Any]] = {
     "a missing key": lambda: {}["x"],
+    "a key like that of a user": lambda: {}["getpwnam"],
     "a bad value": lambda: int("x"),
+    "a bad text": lambda: b"\xff".decode(),
+    "an index beyond the end": lambda: [][0],
     "a missing attribute": lambda: (1).missing,  # type: ignore[attr-defined]
     "an exit": throw(SystemExit(3)),
     "an interrupt": throw(KeyboardInterrupt()),
