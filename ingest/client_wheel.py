@@ -17,7 +17,6 @@ SERVER_ONLY = {
         "number_text",
         "settings",
         "time_zone",
-        "turn",
         "yaml_text",
     },
     "zarkov.transport": {

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from ..turn import NO_PAUSE, Turn
 from .event import MAX_MESSAGE_BYTES
 
 MAX_VALUE_LINES = 300_000  # of one value; an event of 1 MiB with each of its numbers on a line has fewer
@@ -45,7 +46,9 @@ class Span(NamedTuple, Generic[Decoded]):
     value: Decoded | None
 
 
-def split_lines(lines: Iterable[_Line], decode: Callable[[bytes], Decoded]) -> Iterator[Span[Decoded]]:
+def split_lines(
+    lines: Iterable[_Line], decode: Callable[[bytes], Decoded], turn: Turn = NO_PAUSE
+) -> Iterator[Span[Decoded]]:
     """Yield the values of numbered lines, each as soon as its last line is there; none for blank lines.
 
     A line that `decode` reads is a value. Another one that opens more objects or lists than it closes begins a value
@@ -66,12 +69,12 @@ def split_lines(lines: Iterable[_Line], decode: Callable[[bytes], Decoded]) -> I
                     continue
             held = _HeldLines(_indent(line))
         if held is not None and (line is None or held.add(number, line)):
-            yield from held.values(decode)
+            yield from held.values(decode, turn)
             held = None
         if line is None:
             yield Span(number, number, None)
     if held is not None:
-        yield from held.values(decode)
+        yield from held.values(decode, turn)
     if damage:
         raise damage[0]
 
@@ -128,34 +131,35 @@ class _HeldLines:
         self.whole[depth] = index, count
         return count >= BROKEN_OFF_OBJECTS
 
-    def values(self, decode: Callable[[bytes], Decoded]) -> Iterator[Span[Decoded]]:
+    def values(self, decode: Callable[[bytes], Decoded], turn: Turn) -> Iterator[Span[Decoded]]:
         """Yield the values of the lines, of which no more will come."""
-        ends, start = self._ends(), 0
+        ends, start = self._ends(turn), 0
         while start < len(self.lines):
+            turn()
             if is_blank(self.lines[start]):
                 start += 1
                 continue
             end = ends.get(start, start if not _opens(self.lines[start]) else None)
-            after = end + 1 if end is not None else self._next_whole(start, ends)
+            after = end + 1 if end is not None else self._next_whole(start, ends, turn)
             raw = b"".join(self.lines[start:after])
             yield Span(self.numbers[start], self.numbers[after - 1], decode(raw.rstrip(b"\r\n")))
             start = after
 
-    def _ends(self) -> dict[int, int]:
+    def _ends(self, turn: Turn) -> dict[int, int]:
         """Return, by the index of each line, that of the first one after which nothing is open that it opened."""
         ends: dict[int, int] = {}
         waiting: list[tuple[int, int]] = []  # index and the depth before it, which rises
         before = 0
-        for index, depth in enumerate(self.depths):
+        for index, depth in turn.between(enumerate(self.depths)):
             waiting.append((index, before))
             while waiting and waiting[-1][1] >= depth:
                 ends[waiting.pop()[0]] = index
             before = depth
         return ends
 
-    def _next_whole(self, start: int, ends: dict[int, int]) -> int:
+    def _next_whole(self, start: int, ends: dict[int, int], turn: Turn) -> int:
         indent = _indent(self.lines[start])
-        for index in range(start + 1, len(self.lines)):
+        for index in turn.between(range(start + 1, len(self.lines))):
             end = ends.get(index)
             if end is not None and _may_be_event(self.lines[index], indent) and _ends_object(self.lines[end]):
                 return index

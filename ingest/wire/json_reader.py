@@ -6,6 +6,7 @@ The HTTP receiver and the commands that read JSON use its parts too, so that all
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,7 +24,7 @@ from .reader_failure import refuse_and_log
 from .refusal import CUT, Refusal, RefusedValueError, TooManyDocumentsError, joined_values
 from .text_encoding import describe_binary, is_binary, packing_of, to_utf_8
 from .time_text import parse_time
-from .value_ends import count_values, value_ends
+from .value_ends import value_ends
 
 NOT_JSON = "bad_json"
 MAX_LINES = 10 * MAX_DOCUMENTS  # in one message; each takes time, even inside a value
@@ -89,7 +90,7 @@ def _refuse_all(text: bytes, error: TooManyDocumentsError, batch: ReceivedBatch,
         ends.clear()
         turn()
 
-    for end in value_ends(text, MAX_LINES, turn):
+    for end in error.ends or value_ends(text, MAX_LINES, turn):
         if ends and end - begin > _REFUSED_BYTES:
             refuse()
         ends.append(end)
@@ -121,9 +122,8 @@ def split_message(message: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
     if packing_of(message) and is_binary(message):
         yield JsonInput(0, message, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(message)}"))
         return
-    has_many_lines = text.count(b"\n") + text.count(b"\r") >= MAX_DOCUMENTS and not _is_list_of_objects(text)
-    if has_many_lines and count_values(text, MAX_DOCUMENTS + 1, turn) > MAX_DOCUMENTS:
-        raise TooManyDocumentsError(MAX_DOCUMENTS)  # before they are decoded, which takes longer
+    if text.count(b"\n") + text.count(b"\r") >= MAX_DOCUMENTS and not _is_list_of_objects(text):
+        _check_count(text, turn)
     values = _told_apart(text, message, turn)
     first, second = next(values, None), next(values, None)
     if first is None:
@@ -137,12 +137,21 @@ def split_message(message: bytes, turn: Turn = NO_PAUSE) -> Iterator[JsonInput]:
         yield from values
 
 
+def _check_count(text: bytes, turn: Turn) -> None:
+    """Raise `TooManyDocumentsError` for a text with too many values, before they are decoded, which takes longer."""
+    ends = array("q", value_ends(text, MAX_LINES, turn))
+    if len(ends) > MAX_DOCUMENTS:
+        raise TooManyDocumentsError(MAX_DOCUMENTS, ends=ends)
+    if ends and ends[-1] < len(text):
+        raise TooManyDocumentsError(MAX_LINES, "lines", ends)
+
+
 def _told_apart(text: bytes, message: bytes, turn: Turn) -> Iterator[JsonInput]:
     """Yield the values of a message with several lines; none if all of them are blank."""
     run: list[JsonInput] = []  # values that may be pieces of binary data
     begin, binary = 0, False  # of this run: where it starts, and whether there is binary data in it
     place, index = yield from _leading_objects(text, turn)
-    for start, _, each in split_lines(_counted(lines_of(text, place), turn), lambda raw: decoded(0, raw)):
+    for start, _, each in split_lines(_counted(lines_of(text, place), turn), lambda raw: decoded(0, raw), turn):
         assert each is not None
         if not index and _is_no_json(each) and _is_list_of_objects(text):
             yield _whole(text, message)

@@ -30,9 +30,13 @@ class RefusedValueError(ValueError):
 
 
 class TooManyDocumentsError(RefusedValueError):
-    """A message has more documents or lines than a message may have."""
+    """A message has more documents or lines than a message may have.
 
-    def __init__(self, most: int, what: str = "documents") -> None:
+    `ends` are those of its values as `value_ends` yields them, where they are known.
+    """
+
+    def __init__(self, most: int, what: str = "documents", ends: Iterable[int] = ()) -> None:
+        self.ends = ends
         super().__init__(TOO_MANY_DOCUMENTS, f"the message has more than {most} {what}: send fewer in each message")
 
 

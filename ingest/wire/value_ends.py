@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Any
 
 from ..turn import NO_PAUSE, Turn
@@ -17,11 +17,6 @@ _INNER = rb"(?:%s|[{\[](?:%s|[{\[](?:%s)*+[}\]])*+[}\]])*+" % (_PLAIN, _PLAIN, _
 _MAY_OPEN = re.compile(rb"(?<![^\r\n])[\xef\xbb\xbf \t]*+[{\[](?!%s[}\]][ \t]*+(?:[\r\n]|\Z))" % _INNER)
 _LINE_END = re.compile(rb"\r\n|[\r\n]")
 _PIECE_BYTES = 2**16  # of lines that are told apart in one go
-
-
-def count_values(text: bytes, most: int, turn: Turn = NO_PAUSE) -> int:
-    """Return the number of values in a text, or `most` if there are more; none is decoded."""
-    return sum(1 for _ in islice(_value_starts(text, len(text), turn), most + 1)) - 1
 
 
 def value_ends(text: bytes, most_lines: int, turn: Turn = NO_PAUSE) -> Iterator[int]:
@@ -50,7 +45,7 @@ def _value_starts(text: bytes, most_lines: int, turn: Turn) -> Iterator[int]:
             place = end
             continue
         lines = _FirstLines(text, place, most_lines)
-        for start, last, _ in split_lines(turn.between(lines), lambda _: _UNDECODED):
+        for start, last, _ in split_lines(turn.between(lines), lambda _: _UNDECODED, turn):
             if lines.cut:
                 yield start
                 return
