@@ -10,6 +10,7 @@ from django.db import models
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from aggregates.admin.form_field import ExactIntegerField
 from aggregates.models.chart import Chart, Dashboard, DashboardItem
@@ -67,9 +68,30 @@ class ShownAdmin(admin.ModelAdmin):
 
     response_post_save_change = response_post_save_add
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return what is deleted; what hangs on each only by its number, since one can have thousands of links."""
+        chosen = list(objs)
+        lines: list[Any] = [f"{capfirst(self.opts.verbose_name)}: {each}" for each in chosen]
+        counts = {self.opts.verbose_name_plural: len(chosen)}
+        lacking = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
+        for relation in self.opts.related_objects:
+            hanging = relation.related_model
+            name = f"{relation.field.name}__in"
+            if relation.on_delete is models.CASCADE and (count := hanging._default_manager.filter(**{name: chosen}).count()):
+                counts[hanging._meta.verbose_name_plural] = count
+                lines.append(f"{capfirst(hanging._meta.verbose_name_plural)}: {count}")
+                if not _may_delete(self.admin_site, hanging, request):
+                    lacking.add(hanging._meta.verbose_name)
+        return lines, counts, lacking, []
+
     @admin.display(description="Page")
     def page(self, shown: Chart | Dashboard) -> str:
         return format_html('<a href="{}">show</a>', shown.get_absolute_url())
+
+
+def _may_delete(site: admin.AdminSite, model: type[models.Model], request: HttpRequest) -> bool:
+    """Return whether the user may delete rows that go with another one; rows without a page of their own go always."""
+    return not site.is_registered(model) or site.get_model_admin(model).has_delete_permission(request)
 
 
 @admin.register(Chart)
