@@ -321,9 +321,8 @@ class Scheduler:
             worker = self.workers.get(attempt.worker_id)
             if worker is None:
                 continue
-            if (
-                not attempt.never_began
-            ):  # else it goes on, and says why it fails, if it does: nothing else is known of it
+            # One that never began goes on, and says why it fails, if it does: nothing else is known of its worker.
+            if not attempt.never_began:
                 self._orders.append(AbortStep(attempt.worker_id, attempt.attempt_id))
             if attempt.attempt_id in worker.running:
                 worker.aborted[attempt.attempt_id] = worker.running.pop(attempt.attempt_id)
