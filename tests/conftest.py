@@ -96,9 +96,9 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Start four processes for two cores, six for four: many tests mostly wait for other processes."""
+    """Start three processes for two cores: a third of a test's time is waiting for other processes."""
     cores = len(os.sched_getaffinity(0))
-    return cores + max(2, cores // 2)
+    return cores + cores // 2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
