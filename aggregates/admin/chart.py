@@ -76,8 +76,8 @@ class ShownAdmin(admin.ModelAdmin):
         lacking = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
         for relation in self.opts.related_objects:
             hanging = relation.related_model
-            name = f"{relation.field.name}__in"
-            if relation.on_delete is models.CASCADE and (count := hanging._default_manager.filter(**{name: chosen}).count()):
+            with_them = hanging._default_manager.filter(**{f"{relation.field.name}__in": chosen})
+            if relation.on_delete is models.CASCADE and (count := with_them.count()):
                 counts[hanging._meta.verbose_name_plural] = count
                 lines.append(f"{capfirst(hanging._meta.verbose_name_plural)}: {count}")
                 if not _may_delete(self.admin_site, hanging, request):

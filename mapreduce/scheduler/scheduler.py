@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, counts_against_worker, lacks_right
-from mapreduce.job.spec import COMPLETE, ERROR
+from mapreduce.job.spec import CANCELLED, COMPLETE, ERROR
 from mapreduce.scheduler.attempt import Attempt
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
@@ -278,7 +278,8 @@ class Scheduler:
     def _apply(self, job: JobState, act: Callable[[], list[Attempt] | None]) -> None:
         """Call `act`, which concerns only `job`, and abort the attempts it returns; its failure ends only this job."""
         try:
-            self._abort(act() or [])
+            attempts = act() or []
+            self._abort(attempts, keep_unbegun=job.state not in (ERROR, CANCELLED))
         except Exception as error:  # noqa: BLE001 - one broken job must not stop the others
             self.fail(job, error)
 
@@ -316,13 +317,16 @@ class Scheduler:
             worker.seen_s = now
         return self.jobs.get(answer.job_id), None if given is None else given[1]
 
-    def _abort(self, attempts: list[Attempt]) -> None:
+    def _abort(self, attempts: list[Attempt], *, keep_unbegun: bool = False) -> None:
+        """End attempts. With `keep_unbegun`, one that never began goes on, and says why it fails, if it does.
+
+        Nothing else is known of its worker.
+        """
         for attempt in attempts:
             worker = self.workers.get(attempt.worker_id)
             if worker is None:
                 continue
-            # One that never began goes on, and says why it fails, if it does: nothing else is known of its worker.
-            if not attempt.never_began:
+            if not (keep_unbegun and attempt.never_began):
                 self._orders.append(AbortStep(attempt.worker_id, attempt.attempt_id))
             if attempt.attempt_id in worker.running:
                 worker.aborted[attempt.attempt_id] = worker.running.pop(attempt.attempt_id)

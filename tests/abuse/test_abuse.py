@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -36,43 +39,51 @@ class Hostile:
     def __init__(self, name: str, targets: Targets) -> None:
         self.name = name
         self.steps = 0
+        self._errors = TemporaryFile()  # noqa: SIM115 - read at the end
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.abuse.hostile", name],
-            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         assert self._process.stdin is not None
         self._process.stdin.write(targets.to_text().encode() + b"\n")
         self._process.stdin.flush()
+        self._counter = threading.Thread(target=self._count)
+        self._counter.start()
+
+    def _count(self) -> None:
+        assert self._process.stdout is not None
+        while read := os.read(self._process.stdout.fileno(), 1_000):
+            self.steps += len(read)
 
     def request_end(self) -> None:
         """Let it end after its step. Return at once."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.stdin = None
 
     def wait(self) -> str:
         """Wait until it has ended; return what it reported as failed, else an empty text."""
         try:
-            steps, errors = self._process.communicate(timeout=90)
+            self._process.wait(90)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            steps, errors = self._process.communicate()
-        self.steps = len(steps)
-        return errors.decode(errors="replace") if self._process.returncode else ""
+            self._process.wait()
+        self._counter.join()
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace") if self._process.returncode else ""
 
 
 @contextmanager
 def attacked(targets: Targets, names: list[str]) -> Iterator[list[Hostile]]:
-    """Run attacks; at the end assert that each took steps and that none found a failure of the server."""
+    """Run attacks, once each has begun; at the end assert that none found a failure of the server."""
     hostile = [Hostile(name, targets) for name in names]
     try:
+        eventually(lambda: all(each.steps for each in hostile), 120, "each attack has begun")
         yield hostile
     finally:
         for each in hostile:
             each.request_end()
         failures = {each.name: text for each in hostile if (text := each.wait())}
     assert not failures, "\n".join(f"{name}: {text}" for name, text in failures.items())
-    assert all(each.steps for each in hostile), {each.name: each.steps for each in hostile}
 
 
 @contextmanager

@@ -114,12 +114,30 @@ def restart_router(cluster: Cluster) -> None:
     cluster.start_router()
 
 
+def prove_both_workers(cluster: Cluster, database: Data, folder: Path) -> None:
+    """Let each worker do a step; else one of which nothing is known may have begun a step that another one has done."""
+    log, gate = folder / "first-log", folder / "first-gate"
+    gate.touch()
+    spec = job(
+        database,
+        sources=(Source(("event.1",), T + "Half.map"),),
+        params={"log": str(log), "gate": str(gate), "last": 0},
+        outputs={"": Output("zagg.first", "reduce")},
+        map_job_size=20,
+    )
+    cluster.engine.submit(spec)
+    eventually(lambda: log.exists() and len(log.read_text().split()) >= 2, what="both workers have begun")
+    gate.unlink()
+    assert cluster.engine.wait(spec.job_id, 200).state == "complete"
+
+
 def test_a_restarted_router_continues_with_the_remaining_splits(
     cluster: Cluster, database: Data, tmp_path: Path
 ) -> None:
     """Half of the splits are done; both workers wait in the other half until the new router knows of the first."""
     cluster.start(2)
     database["event.1"].insert_many([{"_id": n, "type": "x"} for n in range(1, 41)])
+    prove_both_workers(cluster, database, tmp_path)
     log, gate = tmp_path / "log", tmp_path / "gate"
     gate.touch()
     spec = job(
