@@ -52,8 +52,9 @@ class Hostile:
 
     def _count(self) -> None:
         assert self._process.stdout is not None
-        while read := os.read(self._process.stdout.fileno(), 1_000):
-            self.steps += len(read)
+        with self._process.stdout as output:
+            while read := os.read(output.fileno(), 1_000):
+                self.steps += len(read)
 
     def request_end(self) -> None:
         """Let it end after its step. Return at once."""
@@ -68,8 +69,9 @@ class Hostile:
             self._process.kill()
             self._process.wait()
         self._counter.join()
-        self._errors.seek(0)
-        return self._errors.read().decode(errors="replace") if self._process.returncode else ""
+        with self._errors as errors:
+            errors.seek(0)
+            return errors.read().decode(errors="replace") if self._process.returncode else ""
 
 
 @contextmanager
