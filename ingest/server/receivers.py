@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.loop_turn import loop_turn
 from ingest.server.notice_sender import NoticeSender
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
+from ingest.server.request_queue import RequestQueue
 from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
 from ingest.settings import IngestSettings
 from ingest.transport import kernel_socket, socket_drain
@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
 OVERTAKING_BYTES = 2**16  # up to this size a request is answered while a longer one of another sender is read
+# Requests that wait here instead of in ZeroMQ's queues, where they take as much memory, so that short ones are found
+# among them. They count as read once they are handled.
+DEFERRED_BYTES, DEFERRED_COUNT = 2**26, 10_000
 LAST_ANSWERS_MS = 500  # at stop: for answers and notices to leave
 BALANCER_WITHIN_S = 10.0  # at stop: a load balancer that sends nothing for this long hangs
 
@@ -61,7 +64,7 @@ class Receivers:
         self._notices: NoticeSender | None = None
         self._memory_limit = MemoryLimit({})
         self._overtaking = False  # while a request is handled during a longer one
-        self._deferred: deque[list[bytes]] = deque()  # requests that were received meanwhile, but cannot overtake
+        self._deferred = RequestQueue(settings.hops + 1)  # those that were received meanwhile, but cannot overtake
         self._ended: set[zmq.Socket[bytes]] = set()  # those whose end mark the load balancer has sent
         self._clock = AwakeClock()
         self._pushed_at = 0.0  # of this clock
@@ -186,17 +189,11 @@ class Receivers:
     def _next_request(self, socket: zmq.Socket[bytes]) -> list[bytes] | None:
         """Return the frames of the next request, or None if none is waiting."""
         if self._deferred:
-            return self._deferred.popleft()
+            return self._deferred.pop()
         try:
-            return self._received(socket)
+            return socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return None
-
-    def _received(self, socket: zmq.Socket[bytes]) -> list[bytes]:
-        """Return the frames of the next request on the socket. Raise `zmq.Again` if none is waiting."""
-        frames = socket.recv_multipart(zmq.NOBLOCK)
-        self._count(self._acknowledged, frames)
-        return frames
 
     def _handle_others(self, sender: tuple[bytes, ...]) -> None:
         """Answer short requests of other senders while a long one is read; each sender's own stay in order."""
@@ -205,12 +202,13 @@ class Receivers:
         self._overtaking = True
         try:
             for _ in range(REQUESTS_AT_ONCE):
-                size = sum(len(frame) for frames in self._deferred for frame in frames)
-                if size > DRAIN_BYTES or len(self._deferred) >= REQUESTS_AT_ONCE or self._acknowledged.paused:
+                is_full = self._deferred.size_bytes > DEFERRED_BYTES or len(self._deferred) >= DEFERRED_COUNT
+                if is_full or self._acknowledged.paused:
                     return
-                frames = self._received(self._acknowledged.socket)
-                before = {sender, *map(self._sender, self._deferred)}
-                if self._sender(frames) in before or sum(map(len, frames)) > OVERTAKING_BYTES:
+                frames = self._acknowledged.socket.recv_multipart(zmq.NOBLOCK)
+                found = self._deferred.sender(frames)
+                must_wait = found == sender or self._deferred.has_request_of(found)
+                if must_wait or sum(map(len, frames)) > OVERTAKING_BYTES:
                     self._deferred.append(frames)
                 else:
                     self._handle_request(frames)
@@ -219,10 +217,8 @@ class Receivers:
         finally:
             self._overtaking = False
 
-    def _sender(self, frames: list[bytes]) -> tuple[bytes, ...]:
-        return tuple(frames[: self._settings.hops + 1])
-
     def _handle_request(self, frames: list[bytes]) -> None:
+        self._count(self._acknowledged, frames)
         try:
             request = read_request(frames, self._settings.hops)
         except Exception as error:  # noqa: BLE001 - the request's edge: it is quarantined, and the next one is read
@@ -242,7 +238,7 @@ class Receivers:
             return
         batch = ReceivedBatch(request.source, NOTICES | {REFUSED})
         payload, now_ms = request.payload, self._now_ms()
-        with loop_turn(partial(self._handle_others, self._sender(frames))) as turn:
+        with loop_turn(partial(self._handle_others, self._deferred.sender(frames))) as turn:
             if payload:
                 reader_failure.refuse_on_failure(
                     lambda: bson_reader.read_message(payload, batch, now_ms, turn), batch, payload

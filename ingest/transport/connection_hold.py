@@ -74,6 +74,13 @@ class ConnectionHolder:
                     )
                     yield Connection(cookie, descriptor, self._addresses[self._ports[cookie]], received)
 
+    def refuse_newcomers(self, *, refused: bool) -> None:
+        """Let nobody connect, or anybody; who tries meanwhile repeats it after 1, 3 and 7 s, as TCP does (RFC 6298)."""
+        for address in self._addresses.values():
+            for listener in kernel_socket.listeners(address):
+                with contextlib.suppress(OSError):
+                    (kernel_socket.drop_packets if refused else kernel_socket.accept_packets)(listener)
+
     def set_window(self, connection: Connection, window: Window, before: Window = Window.OPEN) -> None:
         """Set the window of a connection, unless it is gone meanwhile. Raise `OSError` where the system cannot."""
         try:

@@ -28,9 +28,14 @@ STARVED_S = 1.0
 RELEASED_COUNT, RELEASED_SHARE = 2, 16
 RELEASED_BYTES = 16 * 2**20  # connections are opened again once there is so much less than allowed
 STRICT_BYTES = 32 * 2**20  # above what is allowed: from here on everybody is held who sends more than a little
-SHUT_BYTES = 96 * 2**20  # above what is allowed: from here on those that are held and not read are shut
+SHUT_BYTES = (
+    96 * 2**20
+)  # above what is allowed: from here on those that are held and not read are shut if they are heavy
 # Above what is allowed: from here on the newest of those that are held are ended, this part of them at a look. A sender
 # that leaves while it is held would otherwise leave a message half arrived for minutes, and be followed by another.
+#
+# From here on also light ones that are held and not read are shut, and nobody can connect: a newcomer may send a large
+# message before it is held, and what has arrived whole stays until it is read.
 END_BYTES = 256 * 2**20
 END_SHARE = 16
 LOSSY_END_BYTES = 128 * 2**20  # the same where messages may be dropped, because there memory does not come back
@@ -80,7 +85,9 @@ class HoldDecision:
         self.windows: dict[int, Window] = {}  # by cookie, of those that are held, those that have waited longest first
         self._received: dict[int, int] = {}
         self._shut_s: dict[int, float] = {}  # since when each was shut
+        self._heavy: set[int] = set()  # those that have once sent `LIGHT_BYTES` from one look to the next
         self._sending: set[int] = set()  # those that have sent something since they were held, or had their turn
+        self.refuses_newcomers = False  # whether nobody may connect now
         self._turn: _Turn | None = None
         self._looked_s = 0.0
         self._turn_s = 0.0  # when the last turn ended, or the first connection was held
@@ -101,9 +108,11 @@ class HoldDecision:
         before = dict(self.windows)
         if not self.windows:
             self._turn_s = now
+        self.refuses_newcomers = excess_bytes >= END_BYTES - RELEASED_BYTES * self.refuses_newcomers
         moved = {each.cookie: self._moved(each) for each in connections}
         self._received = {each.cookie: each.received_bytes for each in connections}
         self.windows = {cookie: window for cookie, window in self.windows.items() if cookie in moved}
+        self._heavy = {cookie for cookie in self._heavy if cookie in moved}
         self._shut_s = {cookie: since for cookie, since in self._shut_s.items() if cookie in moved}
         self._sending = {cookie for cookie in self.windows if moved[cookie] or cookie in self._sending}
         if excess_bytes < -RELEASED_BYTES:
@@ -139,8 +148,11 @@ class HoldDecision:
         progress: Mapping[str, Progress],
         since_s: float,
     ) -> None:
-        light = max(LITTLE_BYTES, LIGHT_BYTES * (STRICT_BYTES - excess) // STRICT_BYTES) * max(1.0, since_s / LOOK_S)
+        factor = max(1.0, since_s / LOOK_S)
+        light = max(LITTLE_BYTES, LIGHT_BYTES * (STRICT_BYTES - excess) // STRICT_BYTES) * factor
         for each in connections:
+            if moved[each.cookie] >= LIGHT_BYTES * factor:
+                self._heavy.add(each.cookie)
             paused = progress[each.address].reading is Reading.PAUSED
             if moved[each.cookie] >= (1 if paused else light):
                 self.windows.setdefault(each.cookie, Window.HELD)
@@ -158,6 +170,8 @@ class HoldDecision:
             if moved[turn.cookie] >= LITTLE_BYTES:
                 turn.heard_s = now
             large_was_read = sum(each.large_count for each in progress) > turn.large_count
+            if turn.received_bytes >= LIGHT_BYTES:
+                self._heavy.add(turn.cookie)
             has_ended = large_was_read or turn.received_bytes >= TURN_BYTES
             if not has_ended and readable.isdisjoint(self.windows):
                 # Nobody is read now. Were it to lose its turn, each pause would leave one more message half arrived.
@@ -189,20 +203,19 @@ class HoldDecision:
                 return
 
     def _end(self, connections: Iterable[Connection]) -> None:
-        """End some of those that are held and have sent much, the newest first, as the kernel counts sockets."""
-        much = [
-            each.cookie for each in connections if each.cookie in self.windows and each.received_bytes >= LARGE_BYTES
-        ]
+        """End some of those that are held and heavy, the newest first, as the kernel counts sockets."""
+        much = [each.cookie for each in connections if each.cookie in self.windows and each.cookie in self._heavy]
         for cookie in sorted(much, reverse=True)[: 1 + len(much) // END_SHARE]:
             self.windows[cookie] = Window.ENDED
 
     def _shut(self, moved: Mapping[int, int], readable: set[int], excess_bytes: int, now: float) -> None:
         """Shut those that are held and not read while there is far too much memory, with a moment now and then."""
         for cookie, window in self.windows.items():
-            if window is Window.HELD and cookie not in readable and excess_bytes >= SHUT_BYTES:
+            limit = SHUT_BYTES if cookie in self._heavy else END_BYTES
+            if window is Window.HELD and cookie not in readable and excess_bytes >= limit:
                 if moved[cookie] or cookie not in self._shut_s:
                     self.windows[cookie], self._shut_s[cookie] = Window.SHUT, now
             elif window is Window.SHUT:
                 due = now - self._shut_s[cookie] >= SHUT_S
-                if due or cookie in readable or excess_bytes < SHUT_BYTES - RELEASED_BYTES:
+                if due or cookie in readable or excess_bytes < limit - RELEASED_BYTES:
                     self.windows[cookie] = Window.HELD

@@ -64,7 +64,9 @@ class MemoryLimit:
         self._holder = ConnectionHolder(list(progress))
         self._decision = HoldDecision()
         self._windows: dict[int, tuple[Connection, Window]] = {}  # by cookie, of those that are not open
-        self._turn: Connection | None = None
+        self._turn: Connection | None = None  # one of them, whose window is narrow
+        self._lock = threading.Lock()  # of both
+        self._newcomers_refused = False
         self._look_s = self._looked_at = 0.0
         self._looked_excess = self._excess_before = 0
         self._log_limit, self._trim_limit = LogLimit(LOG_EVERY_S), LogLimit(TRIM_EVERY_S)
@@ -80,7 +82,8 @@ class MemoryLimit:
 
         Reading all that they still send would take minutes, and their memory.
         """
-        self._ending = True
+        with self._lock:
+            self._ending = True
 
     def stop(self) -> None:
         """Release everybody, unless `end_held` was called. Can be called twice, and without `start`."""
@@ -90,10 +93,12 @@ class MemoryLimit:
 
     def large_was_read(self) -> None:
         """End the turn of a connection, which a reader of its own thread can say sooner than the next look can see."""
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            with contextlib.suppress(OSError):
-                self._holder.set_window(turn, Window.HELD)
+        if self._turn is None:
+            return
+        with self._lock, contextlib.suppress(OSError):
+            turn, self._turn = self._turn, None
+            if turn is not None:  # no look has ended it meanwhile
+                self._set_window(turn, Window.HELD)
 
     @property
     def held_count(self) -> int:
@@ -124,9 +129,12 @@ class MemoryLimit:
                 sys.setswitchinterval(SHORT_SWITCH_S if excess >= -RELEASED_BYTES else switch_s)
         finally:
             sys.setswitchinterval(switch_s)
-            for connection, window in self._windows.values():
-                self._holder.set_window(connection, Window.ENDED if self._ending else Window.OPEN, window)
-            self._windows.clear()
+            self._refuse_newcomers(refused=False)
+            with self._lock:
+                for connection, _ in list(self._windows.values()):
+                    self._set_window(connection, Window.ENDED if self._ending else Window.OPEN)
+                self._windows.clear()
+                self._turn = None
 
     def _excess_of_fed(self) -> list[int]:
         found = []
@@ -141,8 +149,8 @@ class MemoryLimit:
         return max(TICK_S, min(left_s, LONGEST_TICK_S), LOOK_SHARE * self._look_s)
 
     def _is_due(self, excess: int) -> bool:
-        if excess < -RELEASED_BYTES:
-            return bool(self._windows)
+        if excess < -RELEASED_BYTES and not self._windows and not self._newcomers_refused:
+            return False
         pause_s = TICK_S if self._decision.has_turn else LONGEST_TICK_S
         return excess > self._looked_excess + GROWTH_BYTES or time.monotonic() - self._looked_at >= pause_s
 
@@ -154,20 +162,36 @@ class MemoryLimit:
             progress = {address: each.without_turns() for address, each in progress.items()}
         connections = {each.cookie: each for each in self._holder.connections()}
         held = bool(self._windows)
-        self._windows = {cookie: kept for cookie, kept in self._windows.items() if cookie in connections}
+        with self._lock:
+            self._windows = {cookie: kept for cookie, kept in self._windows.items() if cookie in connections}
         changes = self._decision.decide(list(connections.values()), excess, progress, began)
         if self._ending:
             changes = dict.fromkeys(self._decision.windows, Window.ENDED)
-        for cookie, window in changes.items():
-            _, before = self._windows.pop(cookie, (None, Window.OPEN))
-            self._turn = connections[cookie] if window is Window.NARROW else self._turn
-            self._holder.set_window(connections[cookie], window, before)
-            if window is not Window.OPEN:
-                self._windows[cookie] = connections[cookie], window
+        self._refuse_newcomers(refused=self._decision.refuses_newcomers)
+        with self._lock:
+            for cookie, window in changes.items():
+                self._set_window(connections[cookie], window)
         self._looked_at, self._looked_excess = time.monotonic(), excess
         self._look_s = time.thread_time() - began_thread_s
         if self._windows and not held and self._log_limit.allows():
             log.warning("memory short, senders are held excess_bytes=%d held=%d", excess, len(self._windows))
+
+    def _set_window(self, connection: Connection, window: Window) -> None:
+        """Set a window, and know it; whoever calls this has the lock."""
+        _, before = self._windows.pop(connection.cookie, (connection, Window.OPEN))
+        if self._turn is not None and self._turn.cookie == connection.cookie:
+            self._turn = None
+        self._holder.set_window(connection, window, before)
+        if window is not Window.OPEN:
+            self._windows[connection.cookie] = connection, window
+        if window is Window.NARROW:
+            self._turn = connection
+
+    def _refuse_newcomers(self, *, refused: bool) -> None:
+        with self._lock:  # once the end begins, the sockets refuse them themselves
+            if refused is not self._newcomers_refused and not self._ending:
+                self._holder.refuse_newcomers(refused=refused)
+                self._newcomers_refused = refused
 
 
 def _memory_bytes(statm: Any) -> int:

@@ -7,6 +7,7 @@ import datetime as dt
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import bson
@@ -158,6 +159,24 @@ def test_a_short_request_is_answered_while_a_long_one_of_another_sender_is_read_
         assert overtook >= 2
         assert [one.recv_multipart()[0] for _ in range(2) if one.poll(60_000)] == [b"long", b"after it"]
     eventually(lambda: sums(database)["quarantined"] == 99_999)
+
+
+def test_a_short_request_is_found_behind_the_long_ones_of_many_senders(ingester: RunningIngester) -> None:
+    bad = bson.encode({"context": {}}) * 10_000
+    with zmq.Context() as context, context.socket(zmq.DEALER) as good, ExitStack() as stack:
+        senders = [stack.enter_context(context.socket(zmq.DEALER)) for _ in range(40)]
+        for socket in (good, *senders):
+            socket.linger = 0
+            socket.connect(ingester.address("ack"))
+            socket.send_multipart([b"warm", bson.encode({"type": "warm"})])
+            assert socket.poll(60_000) and socket.recv_multipart()[0] == b"warm"
+        for number in range(2):
+            for sender in senders:
+                sender.send_multipart([b"%d" % number, bad])
+        eventually(lambda: any(sender.poll(0) for sender in senders))
+        good.send_multipart([b"short", bson.encode({"type": "short"})])
+        assert good.poll(60_000)
+        assert sum(sender.poll(0) > 0 for sender in senders) < 20
 
 
 def test_the_verdicts_account_for_all_input(

@@ -27,12 +27,12 @@ class Flood:
         self._listener.listen()
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         kernel_socket.limit_segments(self.address)
+        self.holder = ConnectionHolder([self.address, "ipc:///never"])
         self._sender = socket.create_connection(self._listener.getsockname())
         self._accepted, _ = self._listener.accept()
         self._threads = [threading.Thread(target=each) for each in (self._send, self._read)]
         for thread in self._threads:
             thread.start()
-        self.holder = ConnectionHolder([self.address, "ipc:///never"])
 
     def _send(self) -> None:
         with contextlib.suppress(OSError):
@@ -83,6 +83,20 @@ def test_a_held_sender_sends_kilobytes_a_second_and_goes_on_once_it_is_open(floo
     flood.holder.set_window(flood.connection, Window.OPEN, Window.HELD)
     before = flood.connection.received_bytes
     eventually(lambda: flood.connection.received_bytes > before + 100 * 2**20)
+
+
+def test_who_connects_while_newcomers_are_refused_is_connected_afterwards(flood: Flood) -> None:
+    flood.holder.refuse_newcomers(refused=True)
+    number = int(flood.address.rpartition(":")[2])
+    with socket.socket() as newcomer:
+        newcomer.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            newcomer.connect(("127.0.0.1", number))
+        before = flood.connection.received_bytes
+        eventually(lambda: flood.connection.received_bytes > before + 100 * 2**20, what="others go on")
+        flood.holder.refuse_newcomers(refused=False)
+        with socket.create_connection(("127.0.0.1", number)):
+            pass
 
 
 def test_a_sender_in_its_turn_sends_megabytes(flood: Flood) -> None:

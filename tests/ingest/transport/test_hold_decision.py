@@ -199,8 +199,8 @@ def test_a_late_look_does_not_make_a_light_sender_a_heavy_one() -> None:
 def test_the_newest_that_send_much_are_ended_once_holding_is_not_enough() -> None:
     looks = Looks(c1=A, c2=A, c3=A)
     looks.look(0, {1: MIB, 2: MIB, 3: 2_000}, a=Reading.PAUSED)
-    assert looks.look(END_BYTES - 1, {}, a=Reading.PAUSED) == {1: Window.SHUT, 2: Window.SHUT, 3: Window.SHUT}
-    assert looks.look(END_BYTES, {}, a=Reading.PAUSED) == {2: Window.ENDED}
+    assert looks.look(END_BYTES - 1, {}, a=Reading.PAUSED) == {1: Window.SHUT, 2: Window.SHUT}
+    assert looks.look(END_BYTES, {}, a=Reading.PAUSED) == {2: Window.ENDED, 3: Window.SHUT}
     looks.end(2)
     assert looks.look(END_BYTES, {}, a=Reading.PAUSED) == {1: Window.ENDED}
 
@@ -231,6 +231,23 @@ def test_those_that_are_not_read_for_long_are_shut_with_a_moment_now_and_then() 
     assert looks.look(SHUT_BYTES, {}, a=Reading.PAUSED) == {}, "TCP may take long to repeat what was dropped"
     assert looks.look(SHUT_BYTES, {1: 1_000}, a=Reading.PAUSED) == {1: Window.SHUT}
     assert looks.look(SHUT_BYTES, {}) == {1: Window.NARROW}, "it is read again"
+
+
+def test_light_ones_that_are_not_read_are_shut_only_once_holding_is_not_enough() -> None:
+    looks = Looks(c1=A, c2=A)
+    assert looks.look(0, {1: MIB, 2: 2_000}, a=Reading.PAUSED) == {1: Window.HELD, 2: Window.HELD}
+    assert looks.look(END_BYTES - 1, {2: 2_000}, a=Reading.PAUSED) == {1: Window.SHUT}
+    assert looks.look(END_BYTES, {2: 2_000}, a=Reading.PAUSED) == {1: Window.ENDED, 2: Window.SHUT}
+    assert looks.look(END_BYTES - RELEASED_BYTES - 1, {}, a=Reading.PAUSED) == {2: Window.HELD}
+
+
+def test_nobody_can_connect_while_holding_is_not_enough() -> None:
+    looks = Looks(c1=A)
+    refused = []
+    for excess in (END_BYTES - 1, END_BYTES, END_BYTES - RELEASED_BYTES, END_BYTES - RELEASED_BYTES - 1, END_BYTES - 1):
+        looks.look(excess, {})
+        refused.append(looks.decision.refuses_newcomers)
+    assert refused == [False, True, True, False, False]
 
 
 def test_a_turn_is_long_enough_for_the_largest_message() -> None:
