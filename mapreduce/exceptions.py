@@ -164,3 +164,4 @@ def from_document(document: dict[str, Any]) -> MapReduceError:
 
 
 _BY_CODE: dict[str, type[MapReduceError]] = {kind.code: kind for kind in MapReduceError.__subclasses__()}
+CODES = frozenset({MapReduceError.code, *_BY_CODE})

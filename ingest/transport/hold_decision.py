@@ -127,11 +127,11 @@ class HoldDecision:
             self._begin_turn(readable, progress.values(), now)
             self._shut(moved, readable, excess_bytes, now)
             if excess_bytes >= LOSSY_END_BYTES:
-                lossy_only = excess_bytes < END_BYTES
-                self._end(
-                    each for each in connections
-                    if not lossy_only or progress[each.address].reading is Reading.LOSSY
-                )  # fmt: skip
+                lossy = {address for address, each in progress.items() if each.reading is Reading.LOSSY}
+                much = [
+                    each.cookie for each in connections if each.address in lossy and each.received_bytes >= LARGE_BYTES
+                ]
+                self._end(much if excess_bytes < END_BYTES else {*much, *self._heavy})
         self._looked_s = now
         changed = {cookie: window for cookie, window in self.windows.items() if before.get(cookie) is not window}
         return changed | {cookie: Window.OPEN for cookie in before if cookie in moved and cookie not in self.windows}
@@ -202,10 +202,10 @@ class HoldDecision:
                 self.windows[cookie] = Window.NARROW
                 return
 
-    def _end(self, connections: Iterable[Connection]) -> None:
-        """End some of those that are held and heavy, the newest first, as the kernel counts sockets."""
-        much = [each.cookie for each in connections if each.cookie in self.windows and each.cookie in self._heavy]
-        for cookie in sorted(much, reverse=True)[: 1 + len(much) // END_SHARE]:
+    def _end(self, cookies: Iterable[int]) -> None:
+        """End some of these that are held, the newest first, as the kernel counts sockets."""
+        held = sorted((cookie for cookie in cookies if cookie in self.windows), reverse=True)
+        for cookie in held[: 1 + len(held) // END_SHARE]:
             self.windows[cookie] = Window.ENDED
 
     def _shut(self, moved: Mapping[int, int], readable: set[int], excess_bytes: int, now: float) -> None:

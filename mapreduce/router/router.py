@@ -28,6 +28,7 @@ from mapreduce.scheduler.job_limits import JobLimits
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
 from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, WorkerGone
+from mapreduce.scheduler.reply_check import error_fault
 from mapreduce.scheduler.scheduler import STOPPED, AttemptReply, Scheduler
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
@@ -251,13 +252,15 @@ class Router:
                 scheduler.done(answer, header["result"], output, now)
                 if header["result"].get("splits") is not None:
                     self._record_plan(header["job"])
-            elif kind == message.FAILED:
+            elif kind == message.BROKEN:
+                scheduler.broken(answer, header["why"], now)
+            elif fault := error_fault(header["error"]):
+                scheduler.broken(answer, fault, now)
+            else:
                 error = from_document(header["error"])
                 if isinstance(error, OtherStoreError):
                     self._ask_identity()  # ours may have been dropped, or our MongoDB replaced
                 scheduler.failed(answer, error, now)
-            else:
-                scheduler.broken(answer, header["why"], now)
             if header.get("job") not in scheduler.jobs:
                 self._send(worker_id, message.pack(message.FORGET, {"job": header["job"]}))
 

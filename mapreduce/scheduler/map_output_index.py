@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,9 +79,9 @@ def group_partitions(sizes: Mapping[tuple[str, int], int], slots: int) -> list[l
     # Use a multiple of the slots, so that all of them are busy to the end.
     wanted = 1 if total <= ONE_STEP_BYTES else slots * max(1, math.ceil(total / STEP_BYTES / slots))
     groups: list[list[tuple[str, int]]] = [[] for _ in range(min(wanted, len(sizes)))]
-    filled = [0] * len(groups)
+    filled = [(0, index) for index in range(len(groups))]  # a heap
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        smallest = min(range(len(groups)), key=filled.__getitem__)
+        size, smallest = filled[0]
         groups[smallest].append(name)
-        filled[smallest] += sizes[name]
+        heapq.heapreplace(filled, (size + sizes[name], smallest))
     return groups

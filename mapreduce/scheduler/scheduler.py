@@ -120,7 +120,7 @@ class Scheduler:
         if job is None:
             return
         found = job.steps.find(answer.attempt_id)
-        if found is not None and (fault := result_fault(found[0].kind, result, output)):
+        if found is not None and (fault := result_fault(found[0].kind, result, output, job.partitions)):
             self._lost(job, answer.attempt_id, fault, now)
             return
         rivals = [] if found is None else [attempt for attempt in found[0].attempts.values() if attempt is not found[1]]

@@ -33,7 +33,8 @@ def unpack(frames: Sequence[bytes]) -> tuple[str, dict[str, Any], Sequence[bytes
     return str(header["t"]), header, frames[1:]
 
 
-_COUNT = "a whole number from 0"
+MOST_COUNT = 2**48  # of documents, bytes and whatever else is counted: sums of many stay below what BSON can hold
+_COUNT = f"a whole number from 0 to {MOST_COUNT}"
 _FROM_WORKER: dict[str, dict[str, Any]] = {
     HELLO: {"name": str, "slots": _COUNT, "idle": _COUNT, "spare": _COUNT, "data_uri": str, "held": list},
     BEAT: {"idle": _COUNT, "spare": _COUNT, "running": list},
@@ -85,12 +86,15 @@ def check_from_router(kind: str, header: Mapping[str, Any]) -> None:
     _check_header(kind, header, _FROM_ROUTER.get(kind, {}))
 
 
+def is_count(found: Any) -> bool:
+    """Return whether a value is a number of documents, bytes or the like."""
+    return isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= MOST_COUNT
+
+
 def _check_header(kind: str, header: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     for name, wanted in fields.items():
         found = header.get(name)
-        counts = wanted is _COUNT
-        good = isinstance(found, int) and not isinstance(found, bool) and found >= 0 if counts else None
-        if not (good if counts else isinstance(found, wanted)):
+        if not (is_count(found) if wanted is _COUNT else isinstance(found, wanted)):
             raise SpecError(f"{kind}: {name} {found!r:.100}: must be {wanted}")
 
 

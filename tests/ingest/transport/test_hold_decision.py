@@ -214,6 +214,14 @@ def test_where_messages_may_be_dropped_senders_are_ended_sooner() -> None:
     assert looks.look(END_BYTES - 1, {}, b=Reading.LOSSY) == {}
 
 
+def test_where_messages_may_be_dropped_those_are_ended_too_that_send_much_little_by_little() -> None:
+    looks = Looks(c1=B, c2=B)
+    for _ in range(20):
+        looks.look(0, {1: LITTLE_BYTES, 2: 100}, b=Reading.LOSSY)
+    looks.look(2 * STRICT_BYTES, {1: LITTLE_BYTES, 2: 100}, b=Reading.LOSSY)
+    assert looks.look(LOSSY_END_BYTES, {}, b=Reading.LOSSY) == {1: Window.ENDED}
+
+
 def test_a_turn_ends_with_its_connection() -> None:
     looks = Looks(c1=A, c2=A)
     assert looks.look(0, {1: MIB, 2: MIB})[1] is Window.NARROW

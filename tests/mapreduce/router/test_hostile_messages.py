@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from mapreduce.job.spec import COMPLETE, ERROR, MAP, QUERY
 from mapreduce.router import job_store
 from mapreduce.scheduler.job_limits import JobLimits
 from mapreduce.scheduler.job_state import JobState
-from mapreduce.scheduler.map_output_index import SplitOutput
+from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions, pack_segments
 from mapreduce.scheduler.order import AssignStep, JobEnded
 from mapreduce.scheduler.reply_check import result_fault
 from mapreduce.scheduler.scheduler import AttemptReply, Scheduler
@@ -138,6 +139,37 @@ def test_a_result_that_cannot_be_recorded_is_reported_and_recorded_as_too_big(pe
     assert found is not None
     assert (found["state"], found["error"]["code"]) == ("error", "result_too_big")
     assert peer.ask(**{"$command": "status", "job_id": "j"})["status"]["state"] == "error"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {},
+        {"code": 7, "message": None, "details": []},
+        {"code": ["x"], "message": {"a": 1}, "details": "x"},
+        {"code": "nonsense", "message": "m", "details": {}},
+        {"code": "call_failed", "message": " ", "details": {}},
+        {"code": "call_failed", "message": "m", "details": 3},
+    ],
+)
+def test_a_malformed_error_ends_the_attempt_and_not_the_job(peer: Peer, error: dict[str, Any]) -> None:
+    socket = peer.worker()
+    job = {"$command": "basic", "func_name": T + "big", "args": ["x"], "job_id": "j", "wait": False}
+    assert "status" in peer.ask(**job)
+    task = peer.hear(socket, message.TASK)
+    failed = {"attempt": task["attempt"], "job": "j", "error": error, "leaves": False}
+    socket.send_multipart(message.pack(message.FAILED, failed))
+
+    def given_again() -> bool:
+        """Act as a worker that lives; return whether it is to do the step once more."""
+        socket.send_multipart(message.pack(message.BEAT, {"idle": 1, "spare": 0, "running": []}))
+        while socket.poll(50):
+            kind, again, _ = message.unpack(socket.recv_multipart())
+            if kind == message.TASK:
+                return bool(again["attempt"] != task["attempt"])
+        return False
+
+    eventually(given_again, what="the second attempt")
 
 
 def test_while_mongodb_is_away_lookups_fail_and_job_ends_are_recorded_later(
@@ -269,14 +301,26 @@ def test_a_malformed_result_ends_the_attempt_and_not_the_job(splits: Any) -> Non
     ],
 )
 def test_results_of_each_kind_of_step_are_checked(kind: str, result: dict[str, Any], fault: str) -> None:
-    found = result_fault(kind, result, None)
+    found = result_fault(kind, result, None, 1)
     assert bool(found) == bool(fault)
     assert fault in found
 
 
 @pytest.mark.parametrize("segments", [b"", b"x" * 50, encode({"s": 5}), encode({"s": [["", 0, "x", 4, 1]]})])
 def test_map_output_whose_segments_cannot_be_read_is_not_accepted(segments: bytes) -> None:
-    assert result_fault(MAP_STEP, {}, SplitOutput(0, "a", "w", "tcp://w", None, segments, 4))
+    assert result_fault(MAP_STEP, {}, SplitOutput(0, "a", "w", "tcp://w", None, segments, 4), 1)
+
+
+def test_map_output_of_partitions_that_the_job_does_not_have_is_not_accepted() -> None:
+    output = SplitOutput(0, "a", "w", "tcp://w", None, pack_segments([["", 2, 0, 4, 1]]), 4)
+    assert result_fault(MAP_STEP, {}, output, 3) == ""
+    assert "must be of one of 2 partitions" in result_fault(MAP_STEP, {}, output, 2)
+
+
+def test_many_partitions_are_grouped_fast() -> None:
+    began = time.process_time()
+    assert len(group_partitions({("", number): 2**23 for number in range(100_000)}, 1)) == 100_000
+    assert time.process_time() - began < 20
 
 
 def test_nobody_who_connects_can_forge_or_flood_log_lines(
