@@ -22,7 +22,7 @@ from ingest.server.loop_turn import loop_turn
 from ingest.server.notice_sender import NoticeSender
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.request_queue import RequestQueue
-from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
+from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain, receive_frames
 from ingest.settings import IngestSettings
 from ingest.transport import kernel_socket, socket_drain
 from ingest.transport.awake_clock import AwakeClock
@@ -30,7 +30,7 @@ from ingest.transport.hold_decision import MAY_BE_DROPPED, Progress
 from ingest.transport.memory_limit import MemoryLimit
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
-from ingest.turn import Turn
+from ingest.turn import PAUSE_S, Turn
 from ingest.wire import bson_reader, reader_failure
 from ingest.wire.ack_request import OWN_SOURCE, read_request, refusals
 from ingest.wire.batch import ReceivedBatch
@@ -155,15 +155,15 @@ class Receivers:
         self._context.term()
 
     def _receive_pushed(self, key: str, read: Reader, socket: zmq.Socket[bytes]) -> int:
-        messages = drain(socket)
-        if messages:
-            self._count(self._pushed[key], messages)
-            rest = without_mark(messages, self._settings.end_mark)
-            if rest is not messages:
-                self._ended.add(socket)
-            if rest:
-                self._pushed_at = self._clock.tick()
-            with loop_turn() as turn:
+        with loop_turn() as turn:
+            messages = drain(socket, turn)
+            if messages:
+                self._count(self._pushed[key], messages)
+                rest = without_mark(messages, self._settings.end_mark)
+                if rest is not messages:
+                    self._ended.add(socket)
+                if rest:
+                    self._pushed_at = self._clock.tick()
                 batch = read(rest, self._now_ms(), turn)
                 self._forward_notices(batch, turn)
                 self._put(batch)
@@ -191,9 +191,13 @@ class Receivers:
         if self._deferred:
             return self._deferred.pop()
         try:
-            return socket.recv_multipart(zmq.NOBLOCK)
+            return self._received()
         except zmq.Again:
             return None
+
+    def _received(self) -> list[bytes]:
+        """Return the frames of the next request on the socket. Raise `zmq.Again` if none is waiting."""
+        return receive_frames(self._acknowledged.socket, Turn(partial(gevent.sleep, PAUSE_S)))
 
     def _handle_others(self, sender: tuple[bytes, ...]) -> None:
         """Answer short requests of other senders while a long one is read; each sender's own stay in order."""
@@ -205,7 +209,7 @@ class Receivers:
                 is_full = self._deferred.size_bytes > DEFERRED_BYTES or len(self._deferred) >= DEFERRED_COUNT
                 if is_full or self._acknowledged.paused:
                     return
-                frames = self._acknowledged.socket.recv_multipart(zmq.NOBLOCK)
+                frames = self._received()
                 found = self._deferred.sender(frames)
                 must_wait = found == sender or self._deferred.has_request_of(found)
                 if must_wait or sum(map(len, frames)) > OVERTAKING_BYTES:

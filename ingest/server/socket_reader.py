@@ -22,11 +22,13 @@ from ingest.transport.hold_decision import LARGE_BYTES, Progress, Reading
 from ingest.transport.kernel_socket import limit_segments
 from ingest.transport.memory_limit import limit_buffer
 from ingest.transport.server_keys import as_server
+from ingest.turn import NO_PAUSE, Turn
 
 HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ queues per sender while nothing is read
 # A message above 16 MiB is refused, counted and kept as a hash. Above this size ZeroMQ closes the sender's connection
 # without an error, so that memory stays bounded; our own clients refuse to send more than 16 MiB.
 LARGEST_BYTES = 80 * 2**20
+MOST_FRAMES = 100  # of a message that are kept, and the last one; routing, an id and a payload are far fewer
 SUBSCRIPTION_BYTES = 2**12  # the largest that a subscriber may send
 DRAIN_COUNT = 1_000  # messages read in one turn
 DRAIN_BYTES = 2**20
@@ -145,11 +147,26 @@ class SocketReader:
             self._greenlet = None
 
 
-def drain(socket: zmq.Socket[bytes]) -> list[bytes]:
+def receive_frames(socket: zmq.Socket[bytes], turn: Turn) -> list[bytes]:
+    """Return the frames of the next message, without those between the first `MOST_FRAMES` and the last one.
+
+    Raise `zmq.Again` if no message is waiting. A message can have millions of frames: `turn` is called among them, and
+    nothing else may receive from the socket then.
+    """
+    frames = [socket.recv(zmq.NOBLOCK)]
+    while socket.getsockopt(zmq.RCVMORE):
+        if len(frames) > MOST_FRAMES:
+            frames.pop()
+            turn()
+        frames.append(socket.recv(zmq.NOBLOCK))
+    return frames
+
+
+def drain(socket: zmq.Socket[bytes], turn: Turn = NO_PAUSE) -> list[bytes]:
     """Return the payloads of waiting messages without their keys, until `DRAIN_COUNT` or `DRAIN_BYTES` is reached.
 
-    Frames before the last one are keys (see `zsend ADDRESS KEY`). A frame that is one whole BSON document is treated
-    as the payload without asking for more frames, which saves a call for most messages.
+    Frames before the last one are keys (see `zsend ADDRESS KEY`); `turn` is called among them. A frame that is one
+    whole BSON document is treated as the payload without asking for more frames, which saves a call for most messages.
     """
     messages: list[bytes] = []
     size, receive, more = 0, socket.recv, zmq.RCVMORE
@@ -160,6 +177,7 @@ def drain(socket: zmq.Socket[bytes]) -> list[bytes]:
             if length < 5 or _LENGTH(frame)[0] != length:
                 while socket.getsockopt(more):
                     frame = receive(zmq.NOBLOCK)
+                    turn()
             messages.append(frame)
             size += len(frame)
     except zmq.Again:

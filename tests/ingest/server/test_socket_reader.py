@@ -9,7 +9,8 @@ import pytest
 import zmq
 from gevent.hub import get_hub
 
-from ingest.server.socket_reader import SocketReader, bind, bound_address, drain
+from ingest.server.socket_reader import MOST_FRAMES, SocketReader, bind, bound_address, drain, receive_frames
+from ingest.turn import Turn
 from tests.support.waiting import eventually
 
 
@@ -52,3 +53,25 @@ def test_a_paused_reader_does_not_spin_and_reads_everything_once_resumed(
         finally:
             reader.stop()
     get_hub().destroy(destroy_loop=True)
+
+
+def test_others_run_among_the_frames_of_a_message_of_which_few_are_kept(
+    context: zmq.Context[zmq.Socket[bytes]],
+) -> None:
+    pauses: list[None] = []
+    turn = Turn(lambda: pauses.append(None))
+    with bind(context, zmq.ROUTER, "ack", "tcp://127.0.0.1:0") as socket, context.socket(zmq.DEALER) as sender:
+        sender.connect(bound_address(socket))
+        sender.send_multipart([b"first", *[b""] * 200_000, b"last"])
+        assert socket.poll(60_000)
+        _, first, *others, last = receive_frames(socket, turn)
+    assert (first, last) == (b"first", b"last")
+    assert len(others) <= MOST_FRAMES
+    assert pauses
+    with bind(context, zmq.PULL, "bson", "tcp://127.0.0.1:0") as pulled, context.socket(zmq.PUSH) as pusher:
+        pauses.clear()
+        pusher.connect(bound_address(pulled))
+        pusher.send_multipart([*[b"key"] * 200_000, b"payload"])
+        assert pulled.poll(60_000)
+        assert drain(pulled, turn) == [b"payload"]
+    assert pauses

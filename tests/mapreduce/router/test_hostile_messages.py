@@ -172,6 +172,21 @@ def test_a_malformed_error_ends_the_attempt_and_not_the_job(peer: Peer, error: d
     eventually(given_again, what="the second attempt")
 
 
+@pytest.mark.parametrize("key", ["zmr.req_bind", "zmr.worker_bind"])
+def test_a_message_of_many_frames_is_read_in_parts_and_the_next_one_is_understood(peer: Peer, key: str) -> None:
+    socket = peer.socket(zmq.DEALER, key)
+    socket.send_multipart([b""] * 50_000)
+    assert "jobs" in peer.ask(**{"$command": "jobs"})
+    socket.send_multipart([b"x" * 10] * 2_500 + [b""] + [encode({"$command": "jobs"})])
+    if key == "zmr.req_bind":
+        socket.send_multipart([b"id", b"", encode({"$command": "jobs"})])
+        answers = iter(lambda: socket.poll(60_000) and socket.recv_multipart(), 0)
+        assert any(answer[:2] == [b"id", b""] and "jobs" in bson.decode(answer[-1]) for answer in answers)
+    else:
+        socket.send_multipart(message.pack(message.HELLO, {**HELLO, "versions": message.versions()}))
+        peer.hear(socket, message.WELCOME)
+
+
 def test_while_mongodb_is_away_lookups_fail_and_job_ends_are_recorded_later(
     mongo_uri: str, database: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
