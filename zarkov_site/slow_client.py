@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import IO
 
 from aggregates.web.exceptions import UnavailableError
 
@@ -182,3 +183,9 @@ class SlowClient:
             yield
         finally:
             self._clients._await_no_more(self)
+
+
+def close_file(kept: IO[bytes]) -> None:
+    """Close a file whose bytes are wanted no more: some may be unwritten, and have no room."""
+    with contextlib.suppress(OSError):
+        kept.close()
