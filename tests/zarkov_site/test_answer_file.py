@@ -15,6 +15,13 @@ from zarkov_site.slow_client import SlowClients
 CONTENT = bytes(range(256)) * (SLICE_BYTES // 128)
 
 
+class Unsignalled(HttpResponse):
+    """An answer whose end Django is not told: it would look after its database."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Answered:
     """The answer of a site that answers `CONTENT`, to a request of one method."""
 
@@ -23,7 +30,7 @@ class Answered:
 
         def site(environ: Any, start_response: Any) -> HttpResponse:
             start_response("200 OK", [("Content-Length", str(len(CONTENT)))])
-            return HttpResponse(CONTENT)
+            return Unsignalled(CONTENT)
 
         answer: Any = FiledAnswers(site, clients)({"REQUEST_METHOD": method}, lambda *each: self.started.append(each))
         self.pieces = list(answer)
