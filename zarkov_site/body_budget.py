@@ -14,7 +14,7 @@ from ingest.free_memory import return_free_memory
 
 SMALL_BYTES = 2**16  # bodies up to this size do not wait for larger ones
 TURN_WITHIN_S = 60.0
-LARGE_BYTES = 2**22  # larger ones take turns with large answers, which no request with one is made to wait for
+LARGE_BYTES = 2**22  # larger ones take turns with large answers
 _RETURN_EVERY_S = 1.0
 
 
@@ -72,12 +72,16 @@ class BodyBudget:
 
     @contextlib.contextmanager
     def held(self, size_bytes: int) -> Iterator[None]:
-        """Hold the bytes of a body while it is worked on. Raise `UnavailableError` after `TURN_WITHIN_S`."""
+        """Hold the bytes of a body while it is worked on, at most until `large_work.end_body` is called.
+
+        Raise `UnavailableError` after `TURN_WITHIN_S`.
+        """
         with contextlib.ExitStack() as held:
             held.enter_context((self._small if size_bytes <= SMALL_BYTES else self._large).held(size_bytes))
             if size_bytes > LARGE_BYTES:
                 held.callback(self._return_memory)
                 held.enter_context(large_work.of_process.inside(large_work.BODIES, TURN_WITHIN_S))
+            held.enter_context(large_work.body_of_request(held.close))
             yield
 
     def _return_memory(self) -> None:

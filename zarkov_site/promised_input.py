@@ -14,7 +14,7 @@ from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from aggregates.web.exceptions import UnavailableError
 from ingest.turn import sleeping_turn
 from zarkov_site.body_budget import BodyBudget
-from zarkov_site.slow_client import SlowClient, SlowClients
+from zarkov_site.slow_client import SlowClient, SlowClients, close_file
 
 MEMORY_BYTES = 2**14  # of one body on its way; what is beyond goes to a temporary file
 TOO_SLOW = "the body came too slowly while many others were under way: send it again"
@@ -32,6 +32,18 @@ class BodyMeans:
     def file(self) -> SpooledTemporaryFile[bytes]:
         """Return an empty file, in memory as long as it is small."""
         return SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=str(self.folder) if self.folder else None)
+
+
+def keep(data: bytes, kept: IO[bytes], client: SlowClient) -> None:
+    """Count and write the next bytes of a body. Raise `UnavailableError` if there is no room for them."""
+    client.grow(len(data))
+    try:
+        kept.write(data)
+        kept.flush()
+    except OSError as error:  # most often, the disk is full
+        raise UnservedBodyError(
+            f"there is no room for the body on this server ({error.strerror}): send it again later"
+        ) from None
 
 
 class PromisedInput:
@@ -55,7 +67,8 @@ class PromisedInput:
     def of_file(cls, kept: IO[bytes], length_bytes: int, client: SlowClient, means: BodyMeans) -> PromisedInput:
         """Return a body that is there already, in a file at its start, and waits for its turn only."""
         body = cls(None, length_bytes, client, means)
-        body._kept = body._held.enter_context(kept)
+        body._kept = kept
+        body._held.callback(close_file, kept)
         return body
 
     def read(self, size: int | None = -1) -> bytes:
@@ -78,7 +91,8 @@ class PromisedInput:
     def _whole(self) -> IO[bytes]:
         try:
             if self._kept is None:
-                kept = self._held.enter_context(self._means.file())
+                kept = self._means.file()
+                self._held.callback(close_file, kept)
                 self._receive(kept)
                 kept.seek(0)
                 self._kept = kept
@@ -103,8 +117,7 @@ class PromisedInput:
                 raise BrokenBodyError(f"the body ended after {got} of {self._length_bytes} bytes: send it again")
             left -= len(data)
             if not too_large:
-                self._client.grow(len(data))
-                kept.write(data)
+                keep(data, kept, self._client)
             turn()
         if too_large:
             raise TooLargeBodyError(

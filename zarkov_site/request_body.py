@@ -7,7 +7,6 @@ chunks (RFC 9112, section 7.1); the server decodes the chunks and says so by `ws
 from __future__ import annotations
 
 import codecs
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -23,15 +22,13 @@ from aggregates.web.body_error import UnservedBodyError
 from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from aggregates.web.exceptions import BadRequestError, TooLargeError, WebError
 from aggregates.web.middleware import unknown_host
-from zarkov_site.promised_input import TOO_SLOW, BodyMeans, PromisedInput
-from zarkov_site.slow_client import SlowClient
+from zarkov_site.error_answer import answer_error
+from zarkov_site.promised_input import TOO_SLOW, BodyMeans, PromisedInput, keep
+from zarkov_site.slow_client import SlowClient, close_file
 
 _STEP_BYTES = 2**16
 _LENGTH = re.compile(r"[0-9]{1,19}\Z")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-_STATUS = {
-    400: "400 Bad Request", 413: "413 Content Too Large", 501: "501 Not Implemented", 503: "503 Service Unavailable",
-}  # fmt: skip
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Any], Iterable[bytes]]
@@ -59,7 +56,7 @@ class WholeBody:
             length = str(environ.get("CONTENT_LENGTH") or "")
             if length and not _LENGTH.match(length):  # Python reads more as a number than RFC 9110, section 8.6
                 error = BadRequestError(f"Content-Length: {length[:60]!a} is not a number of bytes")
-                return _answer(error, start_response)
+                return answer_error(error, start_response)
             if not length or not int(length):
                 return self._application(environ, start_response)
             client = self._means.clients.client(environ.get("gunicorn.socket"))
@@ -77,7 +74,7 @@ class WholeBody:
                 kept, length_bytes = _read_chunked(environ["wsgi.input"], client, self._means)
             except WebError as error:
                 log.info("body refused path=%s reason=%s", environ.get("PATH_INFO"), error.message)
-                return _answer(error, start_response)
+                return answer_error(error, start_response)
             with closing(PromisedInput.of_file(kept, length_bytes, client, self._means)) as body:
                 return self._application(_with_body(environ, body, length_bytes), start_response)
 
@@ -107,7 +104,7 @@ class TextInUtf8:
             return self._application(environ | {"CONTENT_TYPE": kind}, start_response)
         if _is_other_than_utf_8(charset):
             error = BadRequestError(f"charset={charset[:60]} is not read in a form: send UTF-8", parameter="charset")
-            return _answer(error, start_response)
+            return answer_error(error, start_response)
         return self._application(environ | {"CONTENT_TYPE": "; ".join([kind, *_quoted(parameters)])}, start_response)
 
 
@@ -142,7 +139,7 @@ def _read_chunked(stream: Any, client: SlowClient, means: BodyMeans) -> tuple[Sp
     try:
         length_bytes = _write_chunked(stream, body, client)
     except BaseException:
-        body.close()
+        close_file(body)
         raise
     body.seek(0)
     return body, length_bytes
@@ -158,8 +155,7 @@ def _write_chunked(stream: Any, body: IO[bytes], client: SlowClient) -> int:
                 break
             got += len(data)
             if got <= MAX_BODY_BYTES:
-                client.grow(len(data))
-                body.write(data)
+                keep(data, body, client)
             elif got > MAX_DRAINED_BYTES:
                 break
     except WebError:
@@ -172,11 +168,3 @@ def _write_chunked(stream: Any, body: IO[bytes], client: SlowClient) -> int:
     if got > MAX_BODY_BYTES:
         raise TooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes: send less at once")
     return got
-
-
-def _answer(error: WebError, start_response: Any) -> list[bytes]:
-    content = json.dumps(error.body()).encode()
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
-    headers += [*error.headers().items(), ("X-Content-Type-Options", "nosniff")]
-    start_response(_STATUS[error.status], headers)
-    return [content]

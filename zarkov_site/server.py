@@ -11,6 +11,7 @@ import socket
 import sys
 from typing import Any
 
+from aggregates.web.metrics import count_files
 from ingest.free_memory import return_large_blocks
 from zarkov_site.config.listen_address import in_url, reachable
 from zarkov_site.config.source import load
@@ -60,18 +61,18 @@ logconfig_dict = {
     },
 }
 _recorded: dict[str, str] = {}
+_counts = _config.folder.run / "requests"
 
 
 def _share_metrics() -> None:
     """Create an empty folder in which all workers count requests, see `aggregates.web.metrics.request_metrics`."""
-    folder = _config.folder.run / "requests"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _counts.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:  # gunicorn ends without a traceback
-        sys.exit(f"error: {folder}: {error.strerror}: it must be a folder that this user can write to")
-    for left in folder.glob("*.db"):
+        sys.exit(f"error: {_counts}: {error.strerror}: it must be a folder that this user can write to")
+    for left in _counts.glob("*.db"):
         left.unlink(missing_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_counts)
 
 
 _share_metrics()
@@ -91,6 +92,20 @@ def on_exit(server: Any) -> None:
     """Remove the recorded address."""
     if _recorded and os.getpid() == server.pid:
         _config.folder.remove_addresses(_recorded)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Reserve the space in which this worker counts requests; without it, count in memory, for itself."""
+    try:
+        count_files.reserve(_counts)
+    except OSError as error:
+        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        server.log.warning("requests counted by one web process only folder=%s reason=%s", _counts, error.strerror)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Keep the counts of a worker that ended, in little space."""
+    count_files.trim(_counts, worker.pid)
 
 
 def pre_request(worker: Any, request: Any) -> None:

@@ -12,14 +12,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import IO
 
 from aggregates.web.exceptions import UnavailableError
 
 MOST_FILE_BYTES = 2**30  # of bodies and answers, over all clients of a process
 MOST_MEMORY_BYTES = 64 * 2**20  # of pieces of streams that are being sent
 MOST_AWAITED = 1_000  # clients; each costs some 50 KB
-LONGEST_WAIT_S = 60.0  # for one piece
+LONGEST_WAIT_S = 60.0  # for the next byte
 _CHECK_S = 1.0  # between two looks for those that are awaited for too long
+_MOVED_AT = 120  # of tcpi_bytes_acked and tcpi_bytes_received in struct tcp_info (linux/tcp.h, since Linux 4.1)
 
 
 class SlowClients:
@@ -36,7 +38,7 @@ class SlowClients:
         self._most_awaited = most_awaited
         self._lock = threading.RLock()
         self._clients: dict[SlowClient, None] = {}  # oldest first
-        self._awaited: dict[SlowClient, float] = {}  # since when
+        self._awaited: dict[SlowClient, _Wait] = {}
         self._pieces: dict[int, int] = {}  # how many clients hold the piece with this id: viewers share them
         self._file_bytes = self._memory_bytes = 0
         self._check_at = 0.0
@@ -92,12 +94,12 @@ class SlowClients:
             now = time.monotonic()
             if now >= self._check_at:
                 self._check_at = now + _CHECK_S
-                for other, since in list(self._awaited.items()):
-                    if since < now - LONGEST_WAIT_S:
+                for other, wait in list(self._awaited.items()):
+                    if wait.idle_s(now) > LONGEST_WAIT_S:
                         self._end(other)
             while len(self._awaited) >= self._most_awaited and self._end_oldest(client, lambda each: True):
                 pass
-            self._awaited[client] = now
+            self._awaited[client] = _Wait(client.connection, now)
 
     def _await_no_more(self, client: SlowClient) -> None:
         with self._lock:
@@ -118,6 +120,35 @@ class SlowClients:
         if client.connection is not None:
             with contextlib.suppress(OSError):
                 client.connection.shutdown(socket.SHUT_RD if client.sends else socket.SHUT_RDWR)
+
+
+class _Wait:
+    """The time for which nothing came from a connection, nor went to it: a piece can take long, byte by byte."""
+
+    def __init__(self, connection: socket.socket | None, now: float) -> None:
+        self._connection = connection
+        self._since = now
+        self._moved = _moved(connection)
+
+    def idle_s(self, now: float) -> float:
+        """Return the seconds since the first call that found what the last one did."""
+        moved = _moved(self._connection)
+        if moved != self._moved:
+            self._since, self._moved = now, moved
+        return now - self._since
+
+
+def _moved(connection: socket.socket | None) -> bytes:
+    """Return numbers that change with each byte that the kernel received, or that the client's took.
+
+    Where the kernel does not count, nothing changes: a piece then has to be there in time as a whole.
+    """
+    if connection is None or not hasattr(socket, "TCP_INFO"):
+        return b""
+    try:
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MOVED_AT + 16)[_MOVED_AT:]
+    except OSError:  # closed, or no TCP
+        return b""
 
 
 class SlowClient:
@@ -152,3 +183,9 @@ class SlowClient:
             yield
         finally:
             self._clients._await_no_more(self)
+
+
+def close_file(kept: IO[bytes]) -> None:
+    """Close a file whose bytes are wanted no more: some may be unwritten, and have no room."""
+    with contextlib.suppress(OSError):
+        kept.close()

@@ -89,10 +89,11 @@ _threads = ComputeThreads(THREADS)
 def large_answer() -> Iterator[None]:
     """Hold one of the places for answers whose documents are in memory as a whole; wait for it, in order of arrival.
 
-    It takes turns with large bodies.
+    It takes turns with large bodies, of which this request keeps none.
 
     Raise `UnavailableError` after `LARGE_WITHIN_S`.
     """
+    large_work.end_body()
     if not _large.acquire(timeout=LARGE_WITHIN_S):
         raise UnavailableError("too many large answers are being computed: use a shorter range, or try again later")
     try:

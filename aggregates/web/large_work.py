@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from aggregates.web.exceptions import UnavailableError
 
@@ -47,3 +48,26 @@ class TakingTurns:
 
 
 of_process = TakingTurns()
+_end_of_body: ContextVar[Callable[[], object] | None] = ContextVar("_end_of_body", default=None)  # of this request
+
+
+@contextmanager
+def body_of_request(end: Callable[[], object]) -> Iterator[None]:
+    """Let `end_body` call `end` within the block, in this greenlet or thread."""
+    _end_of_body.set(end)
+    try:
+        yield
+    finally:
+        _end_of_body.set(None)
+
+
+def end_body() -> None:
+    """Give back what this request holds for its body, if anything: call it before you wait for a turn of an answer.
+
+    Who waits for one turn and holds another one waits for itself, or for somebody who waits for it. A body whose
+    answer is computed has been read.
+    """
+    end = _end_of_body.get()
+    if end is not None:
+        _end_of_body.set(None)
+        end()

@@ -6,9 +6,11 @@ import threading
 
 import pytest
 
+from aggregates.web import compute_thread
+from aggregates.web.compute_thread import large_answer
 from aggregates.web.exceptions import UnavailableError
 from tests.support.waiting import eventually
-from zarkov_site.body_budget import SMALL_BYTES, BodyBudget, ByteBudget
+from zarkov_site.body_budget import LARGE_BYTES, SMALL_BYTES, BodyBudget, ByteBudget
 
 
 def test_no_more_bytes_are_given_out_than_there_are() -> None:
@@ -56,3 +58,15 @@ def test_a_small_body_passes_beside_large_ones() -> None:
     budget = BodyBudget(large_bytes=SMALL_BYTES)
     with budget.held(SMALL_BYTES + 1), budget.held(SMALL_BYTES):
         pass
+
+
+def test_a_request_keeps_nothing_for_its_body_while_it_waits_for_the_turn_of_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compute_thread, "LARGE_WITHIN_S", 0.01)
+    budget = BodyBudget(large_bytes=LARGE_BYTES + 1)
+    with budget.held(LARGE_BYTES + 1), large_answer():
+        assert budget._large._used_bytes == 0
+    with budget.held(LARGE_BYTES + 1):  # those of the first were given back once
+        assert budget._large._used_bytes == LARGE_BYTES + 1
+    assert budget._large._used_bytes == 0

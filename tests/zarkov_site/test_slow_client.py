@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from aggregates.web.exceptions import UnavailableError
+from tests.support.waiting import eventually
 from zarkov_site import slow_client
 from zarkov_site.slow_client import SlowClient, SlowClients
 
@@ -82,3 +85,104 @@ def test_a_client_that_is_awaited_for_too_long_is_ended(monkeypatch: pytest.Monk
         assert not is_ended(first)
         with other.awaited():
             assert is_ended(first)
+
+
+@pytest.fixture
+def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Yield both ends of a TCP connection, first ours; the other one takes little at a time."""
+    with socket.socket() as listener, socket.socket() as theirs:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        theirs.connect(listener.getsockname())
+        ours, _ = listener.accept()
+        with ours:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            yield ours, theirs
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the time as `slow_client` sees it, to be moved on by adding to its `seconds`."""
+
+    class Clock:
+        seconds = 1000.0
+
+        def monotonic(self) -> float:
+            return self.seconds
+
+    made = Clock()
+    monkeypatch.setattr(slow_client, "time", made)
+    return made
+
+
+def look(clients: SlowClients, clock: Any, after_s: float) -> None:
+    """Let time pass, and somebody else wait."""
+    clock.seconds += after_s
+    with clients.client(None).awaited():
+        pass
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_not_ended(
+    connection: tuple[socket.socket, socket.socket], clock: Any
+) -> None:
+    ours, theirs = connection
+    clients = SlowClients()
+    client = clients.client(ours)
+    with client.awaited():
+        for _ in range(5):
+            theirs.send(b"x")
+            ours.recv(1)  # it is here; the server reads on, since the piece is not full
+            look(clients, clock, 50)
+            assert not client.ended
+        look(clients, clock, 59)
+        assert not client.ended
+        look(clients, clock, 2)
+        assert client.ended
+
+
+def test_a_client_that_reads_a_little_now_and_then_is_not_ended(
+    connection: tuple[socket.socket, socket.socket], clock: Any
+) -> None:
+    ours, theirs = connection
+    ours.setblocking(False)
+
+    def fill() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(bytes(2**16))
+
+    fill()
+    clients = SlowClients()
+    client = clients.client(ours)
+    client.sends = False
+
+    def took() -> bool:
+        acked = slow_client._moved(ours)
+        fill()
+        theirs.recv(1024)
+        return slow_client._moved(ours) != acked
+
+    def is_ended_after_a_minute() -> bool:
+        look(clients, clock, 61)
+        return client.ended
+
+    with client.awaited():
+        for _ in range(3):
+            eventually(took, what="a client that has read")
+            look(clients, clock, 50)
+            assert not client.ended
+        eventually(is_ended_after_a_minute, what="the end of a client that reads no more")
+
+
+def test_a_slow_client_counts_under_the_other_bounds_however_long_it_goes_on(
+    connection: tuple[socket.socket, socket.socket], clock: Any
+) -> None:
+    ours, theirs = connection
+    clients = SlowClients(most_awaited=2, most_file_bytes=10)
+    client = clients.client(ours)
+    with client.awaited():
+        theirs.send(b"x")
+        look(clients, clock, 50)
+        with clients.client(None).awaited(), clients.client(None).awaited():
+            assert client.ended

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.waiting import eventually
 from tests.support.web.server import Server
+from zarkov_site.body_budget import LARGE_BYTES
 
 pytestmark = pytest.mark.early
 MIB = 2**20
@@ -74,3 +75,19 @@ def test_large_answers_that_nobody_reads_take_little_memory(server: Server) -> N
             assert connection.recv(12) == b"HTTP/1.1 200"
         assert server.post_events({"type": "good"})["accepted"] == 1
         eventually(lambda: worker_bytes(server) - before < ROOM_BYTES, 10, "little memory")
+
+
+NUMBERED = {"q-0.n": "a", "q-0.c": "many"}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [("q", {"a": json.dumps({"c": "many"})}), ("qs", NUMBERED), ("qr", NUMBERED | {"q-0.sort": "_id"})],
+)
+def test_a_query_in_a_large_body_does_not_wait_for_itself(server: Server, path: str, fields: dict[str, str]) -> None:
+    part = '--B\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    wanted = "".join(part.format(*item) for item in fields.items())
+    file = '--B\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+    body = f"{wanted}{file}{'x' * (LARGE_BYTES + 1)}\r\n--B--\r\n".encode()
+    status, _, answer = server.request(path, body, Content_Type="multipart/form-data; boundary=B")
+    assert (status, list(json.loads(answer))) == (200, ["a"])
