@@ -86,6 +86,7 @@ DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{SQLITE}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     if DATABASES["default"]["NAME"] == str(SQLITE) and SQLITE.parent.is_dir() and not SQLITE.exists():
         SQLITE.touch(mode=0o600)  # SQLite would let everyone read it; its -wal and -shm get its mode
+    DATABASES["default"]["ENGINE"] = "zarkov_site.sqlite"
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",
