@@ -14,15 +14,20 @@ from zarkov_site.config.config import REPOSITORY
 
 PACKAGES = ("zarkov_site", "aggregates", "ingest", "mapreduce")
 MOST_MODULES = 20  # in one folder
+NAMED_BY_DJANGO = {"zarkov_site/sqlite/base.py"}  # which loads a database backend by this name
 VAGUE = {"utils", "helpers", "common", "base", "manager"}
 HEADING = "## Everyday words in module names"
 
 
 def modules() -> list[Path]:
-    """Return all our modules except migrations, management commands and those that start with `__`."""
+    """Return all our modules except those that Django names, management commands and those that start with `__`."""
     found = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
     return sorted(
-        p for p in found if not p.name.startswith("__") and not {"migrations", "commands", "build"} & set(p.parts)
+        p
+        for p in found
+        if not p.name.startswith("__")
+        and not {"migrations", "commands", "build"} & set(p.parts)
+        and named(p) not in NAMED_BY_DJANGO
     )
 
 
