@@ -33,11 +33,12 @@ SHUT_BYTES = (
 )  # above what is allowed: from here on those that are held and not read are shut if they are heavy
 # Above what is allowed: from here on the newest of those that are held are ended, this part of them at a look. A sender
 # that leaves while it is held would otherwise leave a message half arrived for minutes, and be followed by another.
-#
-# From here on also light ones that are held and not read are shut, and nobody can connect: a newcomer may send a large
-# message before it is held, and what has arrived whole stays until it is read.
+# From here on also light ones that are held and not read are shut.
 END_BYTES = 256 * 2**20
 END_SHARE = 16
+# Above what is allowed: from here on nobody can connect. A newcomer may send a large message before it is held, and
+# what has arrived whole stays until it is read, also if its sender is ended.
+REFUSE_BYTES = 192 * 2**20
 LOSSY_END_BYTES = 128 * 2**20  # the same where messages may be dropped, because there memory does not come back
 SHUT_S = 30.0  # then a shut connection may send some bytes, so that TCP does not give it up
 
@@ -108,7 +109,7 @@ class HoldDecision:
         before = dict(self.windows)
         if not self.windows:
             self._turn_s = now
-        self.refuses_newcomers = excess_bytes >= END_BYTES - RELEASED_BYTES * self.refuses_newcomers
+        self.refuses_newcomers = excess_bytes >= REFUSE_BYTES - RELEASED_BYTES * self.refuses_newcomers
         moved = {each.cookie: self._moved(each) for each in connections}
         self._received = {each.cookie: each.received_bytes for each in connections}
         self.windows = {cookie: window for cookie, window in self.windows.items() if cookie in moved}

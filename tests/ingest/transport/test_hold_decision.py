@@ -10,6 +10,7 @@ from ingest.transport.hold_decision import (
     LITTLE_BYTES,
     LOOK_S,
     LOSSY_END_BYTES,
+    REFUSE_BYTES,
     RELEASED_BYTES,
     SHUT_BYTES,
     SHUT_S,
@@ -252,7 +253,13 @@ def test_light_ones_that_are_not_read_are_shut_only_once_holding_is_not_enough()
 def test_nobody_can_connect_while_holding_is_not_enough() -> None:
     looks = Looks(c1=A)
     refused = []
-    for excess in (END_BYTES - 1, END_BYTES, END_BYTES - RELEASED_BYTES, END_BYTES - RELEASED_BYTES - 1, END_BYTES - 1):
+    for excess in (
+        REFUSE_BYTES - 1,
+        REFUSE_BYTES,
+        REFUSE_BYTES - RELEASED_BYTES,
+        REFUSE_BYTES - RELEASED_BYTES - 1,
+        REFUSE_BYTES - 1,
+    ):
         looks.look(excess, {})
         refused.append(looks.decision.refuses_newcomers)
     assert refused == [False, True, True, False, False]
