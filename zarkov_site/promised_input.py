@@ -23,7 +23,7 @@ _STEP_BYTES = 2**16
 
 @dataclass(frozen=True)
 class BodyMeans:
-    """What all requests of a process share."""
+    """Hold what the requests of one process share: their slow clients, their budget and their folder."""
 
     clients: SlowClients = field(default_factory=SlowClients)
     budget: BodyBudget = field(default_factory=BodyBudget)

@@ -21,6 +21,7 @@ from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import MapReduceError, OtherStoreError, SpecError, VersionRefusedError, from_document
 from mapreduce.job.spec import COMPLETE, ERROR, JobSpec, JobStatus
 from mapreduce.router import job_store
+from mapreduce.router.message_reader import MessageReader
 from mapreduce.router.request_handler import RequestHandler
 from mapreduce.router.status_report import StatusReport
 from mapreduce.router.task_message import task_message
@@ -39,11 +40,8 @@ from mapreduce.wire.curve import Authenticator, as_server
 _POLL_LIMIT_S = 0.5
 _RECORD_EVERY_S = 1.0
 _LINGER_MS = 500
-MOST_FRAMES = 100  # of a message that are kept; the longest that the engine sends has five
-_FRAMES_AT_ONCE = 1_000  # read of one message before the other socket has its turn
 _HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
 _REQUEST_BUFFER_BYTES = 256 * 2**10  # what the kernel holds of a client's requests
-LARGE_BYTES = 64 * 2**10
 LARGEST_BYTES = (
     17 * 2**20
 )  # of a part of a message; a job record has at most 16 MiB. ZeroMQ closes the connection above
@@ -104,8 +102,7 @@ class Router:
         self._store_identity: dict[str, str] | None = None  # None = not known yet
         self._asks_identity = False  # True while it is being read
         self._closed = False
-        self._begun: dict[zmq.Socket[bytes], list[bytes]] = {}  # messages of which not all frames were read
-        self.large_count = self.read_bytes = 0  # so far; any thread may ask. Large are those of `LARGE_BYTES` or more
+        self.reader = MessageReader()
         self.waits = False  # whether no message waits to be read; any thread may ask
 
     def start(self) -> dict[str, str]:
@@ -186,31 +183,10 @@ class Router:
         self._job_store.deliver()
         for socket, handle in ((self._requests, self._request), (self._workers, self._worker)):
             for _ in range(1_000):  # a flood on one socket does not starve the other
-                frames = self._message(socket)
+                frames = self.reader.read(socket)
                 if frames is None:
                     break
-                size = sum(map(len, frames))
-                self.large_count += size >= LARGE_BYTES
-                self.read_bytes += size
                 handle(frames)
-
-    def _message(self, socket: zmq.Socket[bytes]) -> list[bytes] | None:
-        """Return the next message with its first `MOST_FRAMES`; None if none is there, or not all of it was read.
-
-        A message can have millions of frames: each call reads some of them, so that the other socket has its turn.
-        """
-        frames = self._begun.pop(socket, [])
-        try:
-            for _ in range(_FRAMES_AT_ONCE):
-                frame = socket.recv(zmq.NOBLOCK)
-                if len(frames) < MOST_FRAMES:
-                    frames.append(frame)
-                if not socket.getsockopt(zmq.RCVMORE):
-                    return frames
-        except zmq.Again:
-            return None
-        self._begun[socket] = frames
-        return None
 
     def _request(self, frames: list[bytes]) -> None:
         if b"" not in frames[:-1]:

@@ -54,4 +54,4 @@ class Command(ZarkovCommand):
 
 
 def _progress(router: Router) -> Progress:
-    return Progress(Reading.IDLE if router.waits else Reading.BUSY, router.large_count, router.read_bytes)
+    return Progress(Reading.IDLE if router.waits else Reading.BUSY, router.reader.large_count, router.reader.read_bytes)

@@ -1,4 +1,4 @@
-"""What the admin says before it deletes charts and dashboards, and what it deletes."""
+"""Delete charts in the admin: the page counts what goes with them, and all of it goes."""
 
 from __future__ import annotations
 

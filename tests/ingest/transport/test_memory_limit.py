@@ -1,4 +1,4 @@
-"""What a limit does to connections: it knows each that it holds, so that each is released."""
+"""A limit remembers every connection that it holds, and releases each of them again."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -114,17 +115,18 @@ def restart_router(cluster: Cluster) -> None:
     cluster.start_router()
 
 
+def half_gated(database: Data, log: Path, gate: Path, last: int, **changes: Any) -> JobSpec:
+    """Return a job whose steps wait at a gate, which is closed, for documents with ids above `last`."""
+    gate.touch()
+    params = {"log": str(log), "gate": str(gate), "last": last}
+    return job(database, sources=(Source(("event.1",), T + "Half.map"),), params=params, **changes)
+
+
 def prove_both_workers(cluster: Cluster, database: Data, folder: Path) -> None:
     """Let each worker do a step; else one of which nothing is known may have begun a step that another one has done."""
     log, gate = folder / "first-log", folder / "first-gate"
-    gate.touch()
-    spec = job(
-        database,
-        sources=(Source(("event.1",), T + "Half.map"),),
-        params={"log": str(log), "gate": str(gate), "last": 0},
-        outputs={"": Output("zagg.first", "reduce")},
-        map_job_size=20,
-    )
+    outputs = {"": Output("zagg.first", "reduce")}
+    spec = half_gated(database, log, gate, 0, outputs=outputs, map_job_size=20)
     cluster.engine.submit(spec)
     eventually(lambda: log.exists() and len(log.read_text().split()) >= 2, what="both workers have begun")
     gate.unlink()
@@ -139,13 +141,7 @@ def test_a_restarted_router_continues_with_the_remaining_splits(
     database["event.1"].insert_many([{"_id": n, "type": "x"} for n in range(1, 41)])
     prove_both_workers(cluster, database, tmp_path)
     log, gate = tmp_path / "log", tmp_path / "gate"
-    gate.touch()
-    spec = job(
-        database,
-        sources=(Source(("event.1",), T + "Half.map"),),
-        params={"log": str(log), "gate": str(gate), "last": 20},
-        map_job_size=1,
-    )
+    spec = half_gated(database, log, gate, 20, map_job_size=1)
     cluster.engine.submit(spec)
     eventually(lambda: cluster.engine.status(spec.job_id).progress["splits_done"] == 20, what="half are done")
 

@@ -238,7 +238,7 @@ def test_ctrl_c_or_a_kill_ends_all_processes_and_the_next_start_is_quick(tmp_pat
 
 @pytest.mark.parametrize("outside", [False, True], ids=["own", "outside"])
 def test_a_mongodb_that_hangs_does_not_hold_up_the_end(tmp_path: Path, outside: bool) -> None:
-    """What is at work then cannot finish. Our own mongod goes on if it was suspended, and ends in order."""
+    """Stop while MongoDB does not answer: a mongod of ours that was suspended is resumed, and ends by itself."""
 
     def end() -> float:
         mongod = mongod_at_one_port(HomeFolder(tmp_path / "mongo"))
