@@ -28,9 +28,8 @@ STARVED_S = 1.0
 RELEASED_COUNT, RELEASED_SHARE = 2, 16
 RELEASED_BYTES = 16 * 2**20  # connections are opened again once there is so much less than allowed
 STRICT_BYTES = 32 * 2**20  # above what is allowed: from here on everybody is held who sends more than a little
-SHUT_BYTES = (
-    96 * 2**20
-)  # above what is allowed: from here on those that are held and not read are shut if they are heavy
+# Above what is allowed: from here on those that are held and not read are shut if they are heavy.
+SHUT_BYTES = 96 * 2**20
 # Above what is allowed: from here on the newest of those that are held are ended, this part of them at a look. A sender
 # that leaves while it is held would otherwise leave a message half arrived for minutes, and be followed by another.
 # From here on also light ones that are held and not read are shut.

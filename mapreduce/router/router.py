@@ -42,9 +42,8 @@ _RECORD_EVERY_S = 1.0
 _LINGER_MS = 500
 _HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
 _REQUEST_BUFFER_BYTES = 256 * 2**10  # what the kernel holds of a client's requests
-LARGEST_BYTES = (
-    17 * 2**20
-)  # of a part of a message; a job record has at most 16 MiB. ZeroMQ closes the connection above
+# Of a part of a message; a job record has at most 16 MiB. ZeroMQ closes the connection above.
+LARGEST_BYTES = 17 * 2**20
 
 log = logging.getLogger(__name__)
 
