@@ -14,7 +14,7 @@ from typing import Any
 from mapreduce.codec import decode, encode
 from mapreduce.exceptions import SpecError, VersionRefusedError
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 HELLO, BEAT, READY, PROGRESS, DONE, FAILED, BROKEN, BYE = (
     "hello", "beat", "ready", "progress", "done", "failed", "broken", "bye",

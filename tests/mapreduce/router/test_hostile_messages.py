@@ -24,7 +24,7 @@ from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions, 
 from mapreduce.scheduler.order import AssignStep, JobEnded
 from mapreduce.scheduler.reply_check import result_fault
 from mapreduce.scheduler.scheduler import AttemptReply, Scheduler
-from mapreduce.scheduler.step import CALL, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL
+from mapreduce.scheduler.step import CALL, MAP_STEP, PROBE, PUBLISH, REDUCE_STEP, SMALL
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
 from mapreduce.step.reader import KeyRange
@@ -226,7 +226,13 @@ def call(job_id: str) -> CallSpec:
 
 
 def gives(scheduler: Scheduler, now: float) -> list[AssignStep]:
-    return [order for order in scheduler.step(now) if isinstance(order, AssignStep)]
+    """Return the steps that are given after all probes are done."""
+    found = [order for order in scheduler.step(now) if isinstance(order, AssignStep)]
+    probes = [give for give in found if give.step.kind == PROBE]
+    for give in probes:
+        scheduler.done(AttemptReply(give.worker_id, give.job.job_id, give.attempt_id), {}, None, now)
+        scheduler.ready(give.worker_id, now)
+    return gives(scheduler, now) if probes else found
 
 
 def test_a_job_that_kills_its_process_waits_and_lets_other_jobs_go_first() -> None:
@@ -268,6 +274,7 @@ def test_a_job_on_which_the_scheduler_fails_ends_in_error_and_others_continue() 
     ):
         scheduler = Scheduler("e")
         scheduler.register(WorkerState("w", "w", 2, "tcp://w", 0.0, 2), {})
+        scheduler.health.answered("w")
         bad, good = JobState(call("bad"), LIMITS, 0.0), JobState(call("good"), LIMITS, 0.0)
         scheduler.add(bad)
         scheduler.add(good)
