@@ -96,13 +96,24 @@ _EXACT: CodecOptions[RawBSONDocument] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 
+
+class NestedTooDeepError(InvalidBSON):
+    """Documents and lists are nested deeper than can be encoded or decoded, about 900 levels."""
+
+    def __init__(self) -> None:
+        super().__init__("nested too deep")
+
+
 # Raised by encoding a value that is not BSON-able, or by decoding bytes that are not BSON.
 NOT_BSON = (BSONError, OverflowError, TypeError, ValueError)
 
 
 def encode(document: Any) -> bytes:
     """Return `document` as BSON. Raise one of `NOT_BSON`."""
-    return bson.encode(document, codec_options=ENCODING)
+    try:
+        return bson.encode(document, codec_options=ENCODING)
+    except RecursionError:
+        raise NestedTooDeepError from None
 
 
 def encoded(document: Mapping[str, Any]) -> RawBSONDocument:
@@ -116,6 +127,8 @@ def decode(data: bytes | memoryview) -> dict[str, Any]:
         return bson.decode(data, _WITHOUT_REFERENCES)
     except _ReferenceError:
         return _exactly(bytes(data))
+    except RecursionError:
+        raise NestedTooDeepError from None
 
 
 def decode_each(data: bytes) -> Iterator[dict[str, Any]]:
@@ -137,7 +150,10 @@ def decode_batches(cursor: Iterable[Any]) -> Iterator[dict[str, Any]]:
 
 def _exactly(data: bytes) -> dict[str, Any]:
     """Decode without `DBRef`, which has lost the order of the fields and a `$db` of null. Takes five times as long."""
-    found: dict[str, Any] = _unwrapped(bson.decode(data, _EXACT))
+    try:
+        found: dict[str, Any] = _unwrapped(bson.decode(data, _EXACT))
+    except RecursionError:
+        raise NestedTooDeepError from None
     return found
 
 

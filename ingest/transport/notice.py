@@ -45,6 +45,7 @@ class Subscription:
     def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
         self._address, self._keys = address, keys
         self._logged, self._reconnect_at = "", 0.0
+        self.ignored_count = 0  # messages that were no notices
         self._open()
 
     def _open(self) -> None:
@@ -64,7 +65,8 @@ class Subscription:
     def receive(self, timeout_s: float | None = None) -> Notice | None:
         """Return the next notice; None if none arrives within `timeout_s`.
 
-        A message that is no notice, or one with a missing or wrong field, counts as none: it is logged, with a limit.
+        A message that is no notice, or one with a missing or wrong field, counts as none: it is counted, and logged
+        with a limit.
         """
         if not self._wait(math.inf if timeout_s is None else timeout_s):
             return None
@@ -79,8 +81,12 @@ class Subscription:
             fault = f"not BSON: {error!r:.200}"
         if not fault:
             return notice
+        self.ignored_count += 1
         if _log_limit.allows(self._address):
-            log.warning("message is no notice and is ignored address=%s error=%s", self._address, fault)
+            log.warning(
+                "message is no notice and is ignored address=%s ignored=%d error=%s",
+                self._address, self.ignored_count, fault,
+            )  # fmt: skip
         return None
 
     def _wait(self, timeout_s: float) -> bool:

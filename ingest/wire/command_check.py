@@ -55,11 +55,14 @@ def _is_digest(value: Any) -> bool:
 
 
 _NAME = _Field(_is_name, f"text of 1 to {MAX_TEXT_CHARS} characters")
+_AGGREGATE = _Field(
+    lambda value: _is_name(value) and "\0" not in value, f"text of 1 to {MAX_TEXT_CHARS} characters without NUL"
+)
 _COUNT = _Field(_is_count, "a whole number from 0")
 
 FIELDS: Mapping[str, Mapping[str, _Field]] = {
     COMMITTED: {"through": _COUNT, "count": _COUNT},
-    AGG_COMPLETE: {"name": _NAME, "through": _COUNT, "docs": _COUNT},
+    AGG_COMPLETE: {"name": _AGGREGATE, "through": _COUNT, "docs": _COUNT},
     REFUSED: {
         "code": _Field(lambda value: type(value) is str and value in CODES, "a quarantine code"),
         "message": _Field(lambda value: type(value) is str, "text"),

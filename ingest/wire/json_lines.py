@@ -139,11 +139,17 @@ class _HeldLines:
             if is_blank(self.lines[start]):
                 start += 1
                 continue
-            end = ends.get(start, start if not _opens(self.lines[start]) else None)
+            end = ends.get(start)
+            if end is None and not self._opens(start):
+                end = start
             after = end + 1 if end is not None else self._next_whole(start, ends, turn)
             raw = b"".join(self.lines[start:after])
             yield Span(self.numbers[start], self.numbers[after - 1], decode(raw.rstrip(b"\r\n")))
             start = after
+
+    def _opens(self, index: int) -> bool:
+        """Return whether an object or list begins with this line that does not end in it; see `depth_change`."""
+        return self.depths[index] > (self.depths[index - 1] if index else 0) and _begins(self.lines[index])
 
     def _ends(self, turn: Turn) -> dict[int, int]:
         """Return, by the index of each line, that of the first one after which nothing is open that it opened."""
@@ -199,7 +205,11 @@ def is_blank(line: bytes) -> bool:
 
 def _opens(line: bytes) -> bool:
     """Return whether an object or list begins here that does not end in this line; lines of a log open none."""
-    return (line.lstrip(_MARK_AND_BLANKS)[:1] == b"{" or starts_list(line)) and depth_change(line) > 0
+    return _begins(line) and depth_change(line) > 0
+
+
+def _begins(line: bytes) -> bool:
+    return line.lstrip(_MARK_AND_BLANKS)[:1] == b"{" or starts_list(line)
 
 
 def _may_go_on(line: bytes) -> bool:

@@ -31,7 +31,10 @@ _DATABASE_NEVER = frozenset('/\\. "$*<>:|?\0')
 
 def shown(value: Any) -> str:
     """Return the `repr` of `value` for a person, cut if it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deep"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mapreduce.codec import decode, encode
+from mapreduce.codec import NestedTooDeepError, decode, encode
 from mapreduce.exceptions import JobConflictError, MapReduceError, SpecError
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.function_registry import Registry
@@ -75,6 +75,8 @@ class RequestHandler:
                 self._plain(envelope, command, now)
         except MapReduceError as error:
             self._reply(envelope, {"error": error.to_document()})
+        except (RecursionError, NestedTooDeepError):
+            self._reply(envelope, {"error": SpecError("the request is nested too deep").to_document()})
         except Exception as error:
             log.exception("request failed command=%.100r", document.get("$command"))
             self._reply(envelope, {"error": MapReduceError(described(error)).to_document()})

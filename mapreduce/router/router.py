@@ -214,7 +214,7 @@ class Router:
             if self._may_log("refused"):
                 log.warning("worker refused reason=%.500r", error.message)
             self._send(worker_id, message.pack(message.REFUSED, {"error": error.to_document()}))
-        except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
+        except (SpecError, *NOT_BSON, KeyError, IndexError, RecursionError) as error:
             self._refuse(worker_id, f"its message cannot be read: {error}", now)
         except Exception as error:
             if self._may_log("failed"):

@@ -35,11 +35,14 @@ class Attempt:
         return now - max(self.started_s, self.progressed_s)
 
 
-def is_only_claimed(attempts: list[Attempt], worker_id: str, now: float) -> bool:
-    """Return True if only other workers that are not proven have the step, and it is time for one more attempt."""
+def is_only_claimed(attempts: list[Attempt], claimed_s: float, worker_id: str, now: float) -> bool:
+    """Return True if only other workers that are not proven have the step, and it is time for one more attempt.
+
+    Those that have lost it unbegun had it since `claimed_s`.
+    """
     if any(attempt.proven or attempt.worker_id == worker_id for attempt in attempts):
         return False
     progress = any(attempt.confirmed and attempt.quiet_s(now) < UNPROVEN_S for attempt in attempts)
-    age_s = now - min(attempt.started_s for attempt in attempts)
+    age_s = now - min(claimed_s, *(attempt.started_s for attempt in attempts))
     doublings = int(age_s / (UNPROVEN_PROGRESS_S if progress else UNPROVEN_S))
     return len(attempts) < 1 << min(doublings, 30)

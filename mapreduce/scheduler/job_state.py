@@ -1,7 +1,8 @@
 """State machine of one job: events in, attempts to abort out. No I/O, no clock.
 
 States: ready -> query -> map -> reduce, finalize, commit -> complete; from each of them error or cancelled. A job goes
-back from reduce to map if map output is lost with its worker. A small job is a single step from map to commit.
+back from reduce to map if map output is lost with its worker. A small job is a single step from map to commit, and
+so is a call; but a worker of which nothing is known must do a probe before it gets one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from mapreduce.scheduler.attempt import Attempt
 from mapreduce.scheduler.job_limits import JobLimits, is_small
 from mapreduce.scheduler.job_progress import REDUCE_PHASES, JobMoment, JobTotals, job_progress
 from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions
-from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, MayTake, Step, Steps
+from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PROBE, PUBLISH, REDUCE_STEP, SMALL, MayTake, Step, Steps
 from mapreduce.step.map import MapCounts
 from mapreduce.step.reader import KeyRange
 
@@ -70,6 +71,7 @@ class JobState:
         self.able_places: Callable[[Step], Mapping[str, bool]] = lambda step: {}  # see `Step.exhausted`
         self.place_name: Callable[[str], str] = lambda worker_id: worker_id
         self.may_only_claim: Callable[[str], bool] = lambda worker_id: False
+        self.needs_probe: Callable[[str], bool] = lambda worker_id: False
         self._limits = limits
         self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code, or a right
         self._groups: list[list[tuple[str, int]]] = []
@@ -77,7 +79,8 @@ class JobState:
         ceiling = (spec.split_limit_s if isinstance(spec, JobSpec) else None) or limits.split_limit_s
         self.steps = Steps(ceiling)
         self._small = isinstance(spec, JobSpec) and is_small(spec, limits.map_job_size)
-        self.steps.add(CALL if isinstance(spec, CallSpec) else SMALL if self._small else PLAN, 0)
+        for kind in (PROBE, CALL) if isinstance(spec, CallSpec) else (SMALL,) if self._small else (PLAN,):
+            self.steps.add(kind, 0)
 
     @property
     def ended(self) -> bool:
@@ -88,9 +91,11 @@ class JobState:
         """Return the step of this job that an idle worker should run, of those it may take; None if there is none."""
         if self.ended:
             return None
-        kinds: tuple[str, ...] = (CALL, SMALL, PLAN, MAP_STEP)
+        kinds: tuple[str, ...] = (SMALL, PLAN, MAP_STEP)
         most = self._limits.outstanding_maps
-        if self.state in REDUCE_PHASES:
+        if isinstance(self.spec, CallSpec):
+            kinds, most = self._kinds_of_call(worker_id), len((PROBE, CALL))
+        elif self.state in REDUCE_PHASES:
             kinds, most = (REDUCE_STEP, PUBLISH, SMALL), self._limits.outstanding_reduces
         return self.steps.offer(kinds, worker_id, now, most, may_take)
 
@@ -98,7 +103,7 @@ class JobState:
         """Record that `step` was assigned to a worker."""
         if self.state == READY:
             self.state = QUERY if step.kind == PLAN else MAP
-        proven = not self.may_only_claim(worker_id)
+        proven = step.kind != PROBE and not self.may_only_claim(worker_id)
         return self.steps.begin(step, attempt_id, worker_id, now, self.place_name(worker_id), proven=proven)
 
     def group(self, index: int) -> list[tuple[str, int]]:
@@ -172,7 +177,9 @@ class JobState:
         step, attempt = found
         self.steps.timings[step.kind].add(now - attempt.started_s)
         others = [other for other in step.attempts.values() if other is not attempt]
-        if step.kind == PLAN:
+        if step.kind == PROBE:
+            self.steps.take_back(PROBE)  # others can follow
+        elif step.kind == PLAN:
             self.steps.remove_attempts(step)
             self.planned(KeyRange.from_document(item) for item in result["splits"])
         elif output is not None:
@@ -229,14 +236,19 @@ class JobState:
         self.turn_s = now
         return self.lost(attempt_id, why, now, pause=True)
 
-    def lost(self, attempt_id: str, why: str, now: float, *, pause: bool = False) -> list[Attempt]:
-        """Record the loss of an attempt with its worker, or its timeout: retry the step or end the job in error."""
+    def lost(
+        self, attempt_id: str, why: str, now: float, *, pause: bool = False, unknown: bool = False
+    ) -> list[Attempt]:
+        """Record the loss of an attempt with its worker, or its timeout: retry the step or end the job in error.
+
+        With `unknown`, the worker is alive and says that it has no such attempt.
+        """
         found = self.steps.find(attempt_id)
         if found is None or self.ended:
             return []
         step, attempt = found
         self._record_failure(step, f"lost on worker {attempt.worker_id}: {why}")
-        step.lose(attempt.place, now, unbegun=step.kind == CALL and attempt.never_began)
+        step.lose(attempt, now, unbegun=attempt.never_began and (unknown or step.kind in (PROBE, CALL)))
         self.attempts_lost += 1
         self.steps.abandon(attempt_id, now, pause=pause)
         if not step.exhausted(MAX_LOST, MAX_TRANSIENT + 1, self.able_places(step)):
@@ -287,6 +299,16 @@ class JobState:
             self.last_failure,
         )
         return job_progress(moment, self.steps, self._totals)
+
+    def _kinds_of_call(self, worker_id: str) -> tuple[str, ...]:
+        """Return the kinds of steps that a worker may be offered. A call is begun once, so only where a probe was done.
+
+        Probes go to as many as it takes, as other steps do.
+        """
+        call = self.steps.get(CALL, 0)
+        if not self.needs_probe(worker_id):
+            return (CALL,)
+        return (PROBE,) if call is not None and not call.attempts else ()
 
     def _record_failure(self, step: Step, why: str) -> None:
         self.last_failure = f"{step.kind} {step.index}: {why}"[:FAILURE_CHARACTERS]

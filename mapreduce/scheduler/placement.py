@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mapreduce.scheduler.step import CALL, PUBLISH, Step, Trouble
+from mapreduce.scheduler.step import CALL, PROBE, PUBLISH, Step, Trouble
 from mapreduce.scheduler.worker_health import QUARANTINED, HealthTracker, Place
 from mapreduce.scheduler.worker_state import WorkerState
 
@@ -69,11 +69,13 @@ class Placement:
     def _may_repeat(self, mine: Place, step: Step, admitted: list[Place], now: float) -> bool:
         """Return True if no worker that is idle now is a better place for one more attempt at a running step.
 
-        A worker that may only claim to work leaves it for a while to one that works, even if that is busy.
+        A worker that may only claim to work leaves it for a while to one that works, even if that is busy; not a probe,
+        which only others than that one are given.
         """
         others = [place for place in admitted if place is not mine and place.name not in _running(step)]
         newest_s = max(attempt.started_s for attempt in step.attempts.values())
-        if not mine.proven and now < newest_s + PATIENCE_S and any(place.proven for place in others):
+        works = step.kind != PROBE and any(place.proven for place in others)
+        if works and not mine.proven and now < newest_s + PATIENCE_S:
             return False
         idle = [place for place in admitted if self._workers[place.worker_id].accepts]
         free = [place for place in [*idle, mine] if not _leaves_time(place, step, now)]

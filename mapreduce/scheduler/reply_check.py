@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mapreduce.exceptions import CODES
-from mapreduce.job.value_check import shown
+from mapreduce.job.basic_job import RESULT_DEPTH
+from mapreduce.job.value_check import DEPTH, shown
 from mapreduce.scheduler.map_output_index import SplitOutput
-from mapreduce.scheduler.step import MAP_STEP, PLAN, REDUCE_STEP, SMALL
+from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, REDUCE_STEP, SMALL
+from mapreduce.task_error import too_deep
 from mapreduce.wire.message import is_count
 
 _COUNTS = ("docs_in", "pairs_out", "skipped_count")
@@ -32,12 +34,16 @@ def error_fault(error: Any) -> str:
         return f"its error cannot be used: code {shown(code)}"
     if not (isinstance(message, str) and message.strip()):
         return f"its error cannot be used: message {shown(message)} of code {code}"
-    return "" if isinstance(details, Mapping) else f"its error cannot be used: details {shown(details)} of code {code}"
+    if not isinstance(details, Mapping) or too_deep(details, DEPTH):
+        return f"its error cannot be used: details {shown(details)} of code {code}"
+    return ""
 
 
 def _fault(kind: str, result: Mapping[str, Any], output: SplitOutput | None, partitions: int) -> str:
     if (kind == MAP_STEP) != (output is not None):
         return f"a {kind} step is done {'without' if output is None else 'with'} map output"
+    if kind == CALL and too_deep(result.get("result"), RESULT_DEPTH):
+        return f"the result of the call is nested deeper than {RESULT_DEPTH} levels"
     if kind == PLAN and not _are(result.get("splits"), _is_split):
         return f"splits {shown(result.get('splits'))}: must be a list of ranges of ids"
     if kind in (SMALL, REDUCE_STEP) and not _are(result.get("outputs"), _is_output):

@@ -19,7 +19,7 @@ from mapreduce.scheduler.map_output_index import SplitOutput
 from mapreduce.scheduler.order import AbortStep, AssignStep, JobEnded, Order, WorkerGone
 from mapreduce.scheduler.placement import Placement
 from mapreduce.scheduler.reply_check import result_fault
-from mapreduce.scheduler.step import WRITING, Step
+from mapreduce.scheduler.step import PROBE, WRITING, Step
 from mapreduce.scheduler.worker_health import HealthTracker
 from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S, WorkerState
 from mapreduce.task_error import described
@@ -58,7 +58,7 @@ class Scheduler:
     def add(self, job: JobState) -> None:
         self._durations.apply_to(job.spec, job.steps.timings)
         job.able_places, job.place_name = self._placement.able_places, self.health.place_name
-        job.may_only_claim = self.health.may_only_claim
+        job.may_only_claim, job.needs_probe = self.health.may_only_claim, self.health.needs_probe
         self.jobs[job.job_id] = job
 
     def register(self, worker: WorkerState, held: dict[str, list[SplitOutput]]) -> None:
@@ -89,7 +89,7 @@ class Scheduler:
             # The worker does not list an attempt that was assigned to it: the message was lost.
             del worker.running[attempt_id]
             if (job := self.jobs.get(job_id)) is not None:
-                self._lost(job, attempt_id, "unknown to the worker", now)
+                self._lost(job, attempt_id, "unknown to the worker", now, unknown=True)
         for attempt_id, (_, given_s) in list(worker.aborted.items()):
             if now - given_s >= ABORTED_KEPT_S or (attempt_id not in running and now - given_s >= 2 * HEARTBEAT_S):
                 del worker.aborted[attempt_id]
@@ -130,7 +130,7 @@ class Scheduler:
             else:
                 self._kept[job.job_id] = self._kept.get(job.job_id, 0) + output.length
         self._apply(job, lambda: job.done(answer.attempt_id, result, output, now))
-        if found is not None and found[0].done:
+        if found is not None and (found[0].done or found[0].kind == PROBE):
             self._succeeded(found, rivals, now, fetched=output is None or output.data is not None)
 
     def failed(self, answer: AttemptReply, error: MapReduceError, now: float) -> None:
@@ -249,7 +249,8 @@ class Scheduler:
             else:
                 worker.spare -= 1
             worker.running[attempt_id] = (job.job_id, now)
-            self.health.assigned(worker.worker_id, now)
+            if step.kind != PROBE:
+                self.health.assigned(worker.worker_id, now)
             self._orders.append(AssignStep(worker.worker_id, job, step, attempt_id, elsewhere))
 
     def _abort_overdue(self, job: JobState, now: float) -> None:
@@ -257,11 +258,11 @@ class Scheduler:
             self._abort([attempt])
             self._lost(job, attempt.attempt_id, f"no progress for {attempt.quiet_s(now):.1f} s", now)
 
-    def _lost(self, job: JobState, attempt_id: str, why: str, now: float) -> None:
+    def _lost(self, job: JobState, attempt_id: str, why: str, now: float, *, unknown: bool = False) -> None:
         """Record the loss of an attempt on a worker that is alive, and count it against this worker."""
         if (found := job.steps.find(attempt_id)) is not None:
             self.health.failed(found[1].worker_id, why, found[1].started_s, now)
-            self._apply(job, partial(job.lost, attempt_id, why, now))
+            self._apply(job, partial(job.lost, attempt_id, why, now, unknown=unknown))
 
     def _succeeded(self, done: tuple[Step, Attempt], rivals: list[Attempt], now: float, *, fetched: bool) -> None:
         """Record what an attempt that did its step says about its worker, and about those that it overtook.
@@ -269,7 +270,9 @@ class Scheduler:
         Map output that stays with its worker, not `fetched` yet, proves nothing: nobody else may be able to read it.
         """
         step, attempt = done
-        if fetched:
+        if step.kind == PROBE:
+            self.health.answered(attempt.worker_id)
+        elif fetched:
             self.health.succeeded(attempt.worker_id, wrote=step.kind in WRITING)
         for rival in rivals:
             if rival.place != attempt.place and rival.started_s < attempt.started_s:

@@ -11,7 +11,8 @@ from mapreduce.scheduler.attempt import UNPROVEN_S, Attempt, is_only_claimed
 from mapreduce.scheduler.step_timing import StepTiming
 
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
-KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
+PROBE = "probe"  # does nothing: the answer shows that a worker has a process that runs steps
+KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, PROBE, CALL, SMALL)
 WRITING = (REDUCE_STEP, PUBLISH, SMALL)  # kinds that write results to MongoDB
 FIRST_BACKUP_S = 5.0  # until a second attempt at a step if no duration is known, and from that one to a third
 FOURTH_S = 60.0  # from the third attempt to a fourth if one of them makes progress
@@ -40,7 +41,7 @@ class Trouble:
 
 @dataclass(eq=False)
 class Step:
-    """Planning, one split, some partitions, publishing, a call, or all of a small job."""
+    """Planning, one split, some partitions, publishing, a call or the probe before it, or all of a small job."""
 
     kind: str
     index: int
@@ -51,14 +52,16 @@ class Step:
     attempts: dict[str, Attempt] = field(default_factory=dict)  # running attempts by id
     refused_by: set[str] = field(default_factory=set)  # workers that cannot run it
     troubles: dict[str, Trouble] = field(default_factory=dict)  # by name of the place
+    claimed_s: float = math.inf  # when the first of the attempts began that were lost `unbegun`
 
-    def lose(self, place: str, now: float, *, unbegun: bool = False) -> None:
+    def lose(self, attempt: Attempt, now: float, *, unbegun: bool = False) -> None:
         """Record that an attempt was lost with its worker or executor, or has timed out.
 
         One that was `unbegun` says nothing of the step.
         """
         self.lost += not unbegun
-        trouble = self.trouble(place, now)
+        self.claimed_s = min(self.claimed_s, attempt.started_s) if unbegun else self.claimed_s
+        trouble = self.trouble(attempt.place, now)
         trouble.lost += 1
         trouble.unbegun += unbegun
 
@@ -196,6 +199,7 @@ class Steps:
         """Make a finished step wait again."""
         if step.done:
             step.done = False
+            step.claimed_s = math.inf
             self._left[step.kind] += 1
             self._waiting[step.kind].appendleft(step)
 
@@ -225,6 +229,7 @@ class Steps:
         ended: list[Attempt] = []
         for step in [step for step in self.under_way if step.kind == kind]:
             ended += self.remove_attempts(step)
+            step.claimed_s = math.inf
             self._waiting[kind].appendleft(step)
         return ended
 
@@ -290,7 +295,7 @@ class Steps:
         attempts = list(step.attempts.values())
         if after is None or not attempts or worker_id in step.refused_by:
             return False
-        if is_only_claimed(attempts, worker_id, now):
+        if is_only_claimed(attempts, step.claimed_s, worker_id, now):
             return True
         if len(attempts) == 1:
             return now - attempts[0].started_s >= after

@@ -92,6 +92,7 @@ class Place:
     worker_id: str
     worker_name: str  # for people
     record: FailureRecord = field(default_factory=FailureRecord)
+    answered: bool = False  # True if it has done a probe since it joined or last failed
     proven: bool = False  # True if it has done a step since it joined or last failed
     overtaken: int = 0  # late attempts in a row that another place overtook
     lacks_right: bool = False  # True if MongoDB refused a step to its login, and it has written nothing since
@@ -187,6 +188,11 @@ class HealthTracker:
         place = self._places.get(worker_id)
         return place is None or not (place.proven or place.failures)
 
+    def needs_probe(self, worker_id: str) -> bool:
+        """Return True if a worker has done neither a step nor a probe since it joined or last failed."""
+        place = self._places.get(worker_id)
+        return place is None or not (place.proven or place.answered)
+
     def may_only_claim(self, worker_id: str) -> bool:
         """Return True if nothing has come from a worker since it joined or was overtaken: no step, and no failure."""
         place = self._places.get(worker_id)
@@ -208,7 +214,7 @@ class HealthTracker:
         before = place.state
         if not place.record.fail(why, begun_s, now, slow=slow):
             return
-        self.all_work = place.proven = False
+        self.all_work = place.proven = place.answered = False
         host = place.host
         host.failing.add(place.name)
         if len(host.failing) >= HOST_AFTER:
@@ -238,6 +244,11 @@ class HealthTracker:
         """Record that the login of a worker lacks a right in MongoDB: what it reads from now on proves nothing."""
         if (place := self._places.get(worker_id)) is not None:
             place.lacks_right = True
+
+    def answered(self, worker_id: str) -> None:
+        """Record that a worker has done a probe. That shows less than a step: failures go on to count."""
+        if (place := self._places.get(worker_id)) is not None:
+            place.answered = True
 
     def succeeded(self, worker_id: str, *, wrote: bool = True) -> None:
         """Record a success of a worker, which also shows that its host works; `wrote` is False if it only read."""

@@ -14,7 +14,7 @@ from typing import Any
 from mapreduce.codec import decode, encode
 from mapreduce.exceptions import SpecError, VersionRefusedError
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 HELLO, BEAT, READY, PROGRESS, DONE, FAILED, BROKEN, BYE = (
     "hello", "beat", "ready", "progress", "done", "failed", "broken", "bye",
@@ -35,13 +35,15 @@ def unpack(frames: Sequence[bytes]) -> tuple[str, dict[str, Any], Sequence[bytes
 
 MOST_COUNT = 2**48  # of documents, bytes and whatever else is counted: sums of many stay below what BSON can hold
 _COUNT = f"a whole number from 0 to {MOST_COUNT}"
+MOST_CHARACTERS = 1_000  # of names, addresses, ids and reasons: the router keeps, logs and records them
+_TEXT = f"text of at most {MOST_CHARACTERS} characters"
 _FROM_WORKER: dict[str, dict[str, Any]] = {
-    HELLO: {"name": str, "slots": _COUNT, "idle": _COUNT, "spare": _COUNT, "data_uri": str, "held": list},
+    HELLO: {"name": _TEXT, "slots": _COUNT, "idle": _COUNT, "spare": _COUNT, "data_uri": _TEXT, "held": list},
     BEAT: {"idle": _COUNT, "spare": _COUNT, "running": list},
-    PROGRESS: {"job": str, "attempt": str, "docs": _COUNT, "phase": (str, NoneType)},
-    DONE: {"job": str, "attempt": str, "result": dict, "held": (dict, NoneType)},
-    FAILED: {"job": str, "attempt": str, "error": dict},
-    BROKEN: {"job": str, "attempt": str, "why": str},
+    PROGRESS: {"job": _TEXT, "attempt": _TEXT, "docs": _COUNT, "phase": (str, NoneType)},
+    DONE: {"job": _TEXT, "attempt": _TEXT, "result": dict, "held": (dict, NoneType)},
+    FAILED: {"job": _TEXT, "attempt": _TEXT, "error": dict},
+    BROKEN: {"job": _TEXT, "attempt": _TEXT, "why": _TEXT},
 }
 _FROM_ROUTER: dict[str, dict[str, Any]] = {
     WELCOME: {"epoch": str},
@@ -60,9 +62,10 @@ _FROM_ROUTER: dict[str, dict[str, Any]] = {
     FORGET: {"job": str},
     BEAT: {"epoch": str, "known": bool},
 }
+_MAP_OUTPUT_REQUEST = {"n": _COUNT, "job": _TEXT, "attempt": _TEXT, "offset": _COUNT, "length": _COUNT}
 _PHASES = (None, "map", "reduce", "finalize", "commit")
 _HELD = {
-    "split": _COUNT, "attempt": str, "path": (str, NoneType), "segments": bytes, "length": _COUNT, "docs_in": _COUNT,
+    "split": _COUNT, "attempt": _TEXT, "path": (str, NoneType), "segments": bytes, "length": _COUNT, "docs_in": _COUNT,
     "pairs_out": _COUNT, "skipped_count": _COUNT, "skipped_ids": list, "span": (dict, NoneType),
 }  # fmt: skip
 
@@ -74,7 +77,7 @@ def check_from_worker(kind: str, header: Mapping[str, Any]) -> None:
     for item in held:
         if not isinstance(item, dict):
             raise SpecError(f"{kind}: held {item!r:.100}: must be documents")
-        _check_header(f"held of {kind}", item, _HELD if kind == DONE else {"job": str, **_HELD})
+        _check_header(f"held of {kind}", item, _HELD if kind == DONE else {"job": _TEXT, **_HELD})
     if kind == PROGRESS and header["phase"] not in _PHASES:
         raise SpecError(f"{kind}: phase {header['phase']!r:.100}: must be one of {_PHASES}")
     if kind == BEAT and not all(isinstance(attempt, str) for attempt in header["running"]):
@@ -86,6 +89,11 @@ def check_from_router(kind: str, header: Mapping[str, Any]) -> None:
     _check_header(kind, header, _FROM_ROUTER.get(kind, {}))
 
 
+def check_map_output_request(header: Mapping[str, Any]) -> None:
+    """Raise `SpecError` unless `header` is a valid request for a piece of map output."""
+    _check_header("request", header, _MAP_OUTPUT_REQUEST)
+
+
 def is_count(found: Any) -> bool:
     """Return whether a value is a number of documents, bytes or the like."""
     return isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= MOST_COUNT
@@ -94,7 +102,11 @@ def is_count(found: Any) -> bool:
 def _check_header(kind: str, header: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     for name, wanted in fields.items():
         found = header.get(name)
-        if not (is_count(found) if wanted is _COUNT else isinstance(found, wanted)):
+        if wanted is _TEXT:
+            valid = isinstance(found, str) and len(found) <= MOST_CHARACTERS
+        else:
+            valid = is_count(found) if wanted is _COUNT else isinstance(found, wanted)
+        if not valid:
             raise SpecError(f"{kind}: {name} {found!r:.100}: must be {wanted}")
 
 

@@ -33,7 +33,7 @@ from mapreduce.job.spec import JobSpec
 from mapreduce.job.spec_check import checked_spec
 from mapreduce.resource_error import as_unable, may_be_of_host
 from mapreduce.scheduler.map_output_index import pack_segments, unpack_segments
-from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, SMALL
+from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PROBE, PUBLISH, SMALL
 from mapreduce.settings import CurveKeys
 from mapreduce.step.reader import KeyRange
 from mapreduce.step.reduce import SortedRun
@@ -105,6 +105,7 @@ class Executor:
         """Run one step and send its result; return False if this process must exit."""
         self._attempt, self._job, self._reported_s = header["attempt"], header["job"], time.monotonic()
         self._report_every_s = header["say_s"]
+        self._steps += header["kind"] != PROBE
         base = {"attempt": self._attempt, "job": self._job}
         stays = True
         try:
@@ -123,7 +124,6 @@ class Executor:
             known = _engine_error(error, elsewhere=header["elsewhere"])
             stays = not may_have_moved(error)
             frames = message.pack(message.FAILED, {**base, "error": known.to_document(), "leaves": not stays})
-        self._steps += 1
         self._attempt = ""
         self._socket.send_multipart(frames)
         return stays
@@ -132,6 +132,8 @@ class Executor:
         self, header: dict[str, Any], payload: Any
     ) -> tuple[dict[str, Any], dict[str, Any] | None, list[bytes]]:
         kind = header["kind"]
+        if kind == PROBE:
+            return {}, None, []
         if kind == CALL:
             self._send_progress(0, None)  # a call that is not confirmed soon is begun elsewhere
             call = CallSpec.from_document(decode(header["spec"]))
@@ -268,7 +270,7 @@ class Executor:
 
     def _can_stay(self) -> bool:
         limit = self._config.steps_per_process
-        if limit and self._steps + 1 >= limit:
+        if limit and self._steps >= limit:
             return False
         return int(self._process.memory_info().rss) <= self._config.memory_bytes
 

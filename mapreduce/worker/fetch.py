@@ -11,8 +11,10 @@ from typing import Any
 
 import zmq
 
-from mapreduce.codec import decode, encode
+from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import OutputGoneError
+from mapreduce.job.value_check import shown
+from mapreduce.router.message_reader import MessageReader
 from mapreduce.settings import CurveKeys
 from mapreduce.step.reduce import SortedRun
 from mapreduce.wire.curve import as_client
@@ -47,6 +49,7 @@ class Fetcher:
         self._quiet_s = quiet_s
         self._sockets: dict[str, Any] = {}
         self._numbers = itertools.count()
+        self._reader = MessageReader()
 
     def local(self, wanted: Wanted) -> SortedRun | None:
         """Return the run if it is in a file of this executor's own worker, else None."""
@@ -103,13 +106,19 @@ class Fetcher:
         """Return the piece of one request; a worker answers in the order of the requests."""
         socket = self._socket(item.data_uri)
         while socket.poll(int(self._quiet_s * 1000)):
-            header, data = socket.recv_multipart()
-            answer = decode(header)
-            if answer["n"] != number:
+            frames = self._reader.read(socket)
+            if frames is None:
+                continue
+            try:
+                header, data = frames
+                answer = decode(header)
+            except NOT_BSON:
+                answer, data = {"n": number, "why": "the answer cannot be read"}, b""
+            if answer.get("n") != number:
                 continue  # answers a request of an earlier step that failed or was aborted
-            if not answer["ok"] or len(data) != length:
-                raise OutputGoneError(f"split {item.split}: {answer.get('why')}", {"splits": [item.split]})
-            return bytes(data)
+            if not answer.get("ok") or len(data) != length:
+                raise OutputGoneError(f"split {item.split}: {shown(answer.get('why'))}", {"splits": [item.split]})
+            return data
         self._sockets.pop(item.data_uri).close(0)
         # The worker is silent, so everything else that it holds is lost as well.
         splits = sorted({other.split for other in wanted if other.worker_id == item.worker_id})
@@ -120,7 +129,8 @@ class Fetcher:
             socket = self._context.socket(zmq.DEALER)
             as_client(socket, self._curve)
             socket.set(zmq.LINGER, 0)
-            socket.set_hwm(1_000)
+            socket.set_hwm(2 * AHEAD)  # requests and answers, so that no worker can fill this process
+            socket.set(zmq.MAXMSGSIZE, PIECE_BYTES)
             socket.connect(uri)
             self._sockets[uri] = socket
         return self._sockets[uri]

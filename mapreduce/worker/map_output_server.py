@@ -10,7 +10,9 @@ import zmq
 
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import OutputGoneError, SpecError
+from mapreduce.router.message_reader import MessageReader
 from mapreduce.settings import EngineSettings
+from mapreduce.wire import message
 from mapreduce.wire.curve import as_server
 from mapreduce.worker.fetch import AHEAD, PIECE_BYTES
 from mapreduce.worker.map_output_store import MapOutputStore
@@ -18,6 +20,7 @@ from mapreduce.worker.map_output_store import MapOutputStore
 _HIGH_WATER = 2 * AHEAD  # answers per peer: twice, as ZeroMQ notices only later that some have left; then it drops them
 _REQUEST_BYTES = 64 * 2**10
 _LINGER_MS = 500
+_FRAMES = 2  # of a message: who asks, and what
 _PIECES = 100  # answered per call
 
 
@@ -31,6 +34,7 @@ class MapOutputServer:
         self.socket: Any = context.socket(zmq.ROUTER)
         self._settings = settings
         self._map_outputs = map_outputs
+        self._reader = MessageReader()
         as_server(self.socket, settings.curve)
         self.socket.set(zmq.LINGER, _LINGER_MS)
         self.socket.set_hwm(_HIGH_WATER)
@@ -51,25 +55,26 @@ class MapOutputServer:
     def serve(self) -> None:
         """Answer requests that have arrived: at most 100 pieces per call, each of limited size."""
         for _ in range(_PIECES):
-            try:
-                peer, body = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            frames = self._reader.read(self.socket)
+            if frames is None:
                 return
-            except ValueError:
+            if len(frames) != _FRAMES:
                 continue
-            header, data = self._answer(body)
-            self.socket.send_multipart([peer, encode(header), data])
+            header, data = self._answer(frames[1])
+            self.socket.send_multipart([frames[0], encode(header), data])
 
     def _answer(self, body: bytes) -> tuple[dict[str, Any], bytes]:
         asked: dict[str, Any] = {}
         try:
-            asked = decode(body)
+            found = decode(body)
+            message.check_map_output_request(found)
+            asked = found
             length = min(asked["length"], PIECE_BYTES)
             data = self._map_outputs.read(asked["job"], asked["attempt"], asked["offset"], length)
             return {"n": asked["n"], "ok": True}, data
         except OutputGoneError as error:
             return {"n": asked.get("n"), "ok": False, "why": error.message}, b""
-        except (*NOT_BSON, KeyError, OSError) as error:
+        except (SpecError, *NOT_BSON, OSError, RecursionError) as error:
             why = f"the request cannot be read: {type(error).__name__}: {error}"
             return {"n": asked.get("n"), "ok": False, "why": why}, b""
 

@@ -198,9 +198,10 @@ def test_a_worker_that_lies_delays_jobs_by_seconds(
         assert liar.steps
 
 
+@pytest.mark.parametrize("kind", [SILENT, FORGETFUL])
 @pytest.mark.parametrize("count", [5, 20])
 def test_many_workers_that_only_claim_to_work_delay_the_first_job_after_a_start_by_seconds(
-    cluster: Cluster, database: Data, events: Events, count: int
+    cluster: Cluster, database: Data, events: Events, count: int, kind: str
 ) -> None:
     """Nothing is known of any worker then; each would cost 5 s or more if its turn came after that of the others."""
 
@@ -208,7 +209,7 @@ def test_many_workers_that_only_claim_to_work_delay_the_first_job_after_a_start_
         cluster.start_router()
         with contextlib.ExitStack() as liars:
             for number in range(count):
-                liars.enter_context(Liar(cluster.values["worker_bind"], SILENT, f"liar{number}:1"))
+                liars.enter_context(Liar(cluster.values["worker_bind"], kind, f"liar{number}:1"))
             eventually(lambda: cluster.idle() == count, what="the liars have joined")
             cluster.start_worker()
             cluster.ready(count + 1)
@@ -222,19 +223,25 @@ def test_many_workers_that_only_claim_to_work_delay_the_first_job_after_a_start_
     assert_within(8.0, first, tries=1, rounds=3)
 
 
-def test_a_call_that_a_liar_never_starts_is_made_by_another_worker(cluster: Cluster) -> None:
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("kind", [SILENT, FORGETFUL])
+def test_a_call_is_not_given_to_workers_that_only_claim_to_work(cluster: Cluster, kind: str, count: int) -> None:
+    def call() -> None:
+        status = cluster.engine.wait(cluster.engine.submit_call(T + "multiply", [6], {"other": 7}), 200)
+        assert (status.state, status.result) == ("complete", 42)
+
     cluster.start_router()
-    with Liar(cluster.values["worker_bind"], SILENT) as liar:
-        eventually(lambda: cluster.idle() == 1, what="the liar has joined")
+    with contextlib.ExitStack() as entered:
+        liars = [
+            entered.enter_context(Liar(cluster.values["worker_bind"], kind, f"liar{number}:1"))
+            for number in range(count)
+        ]
+        eventually(lambda: cluster.idle() == count, what="the liars have joined")
         cluster.start_worker()
-        cluster.ready(2)
-
-        def call() -> None:
-            status = cluster.engine.wait(cluster.engine.submit_call(T + "multiply", [6], {"other": 7}), 200)
-            assert (status.state, status.result) == ("complete", 42)
-
-        assert_within(WITHIN_S, lambda: seconds(call), tries=1, rounds=3)
-        assert liar.steps[0] == "call"
+        cluster.ready(count + 1)
+        assert_within(8.0, lambda: seconds(call), tries=1, rounds=3)
+        assert "probe" in liars[0].steps
+        assert not any("call" in liar.steps for liar in liars)
 
 
 def test_a_worker_with_a_full_disk_leaves_the_work_to_others(cluster: Cluster, database: Data, events: Events) -> None:

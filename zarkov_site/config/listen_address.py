@@ -15,6 +15,7 @@ _PORT = r"(0|[1-9][0-9]{0,4})"
 TCP = re.compile(rf"tcp://{_INTERFACE}:{_PORT}\Z")
 TCP_NO_PORT = re.compile(rf"tcp://{_INTERFACE}\Z")
 _IPC = re.compile(r"ipc://(?!\*\Z)\S+\Z")  # ZeroMQ puts a file of its own choice in place of *
+_ABSTRACT = "ipc://@"  # zmq_ipc(7), unix(7)
 _HOST_PORT = re.compile(rf"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):{_PORT}\Z")
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\Z")  # of a host or of an interface
@@ -101,6 +102,11 @@ def _address(value: str) -> str:
     if match and int(match[2]) <= 65535:
         _check_interface(match[1])
         return value
+    if value.startswith(_ABSTRACT):
+        raise ValueError(
+            f"{value}: an abstract socket has no file, whose mode would say who may connect: everybody on this machine "
+            "could; use ipc://PATH"
+        )
     if _IPC.match(value):
         return value
     raise ValueError("use tcp://HOST:PORT (port 0 = any free port) or ipc://PATH")

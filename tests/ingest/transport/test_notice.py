@@ -7,12 +7,15 @@ import logging
 import bson
 import pytest
 import zmq
+from bson.decimal128 import Decimal128
 
 from ingest.log_limit import LogLimit
 from ingest.transport import notice
 from tests.support.waiting import eventually
 
 NESTED = b"\x03a\x00"
+COMPLETE = {"$command": "agg_complete", "name": "x", "through": 1, "docs": 1}
+COMMITTED = {"$command": "committed", "through": 1, "count": 1}
 POISON = [
     b"",
     b"nonsense",
@@ -21,6 +24,12 @@ POISON = [
     bson.encode({"$command": ["agg_complete"]}),
     bson.encode({"$command": "committed", "through": "7", "count": 1}),
     bson.encode({"$command": "committed", "through": True, "count": 1}),
+    *(bson.encode({**COMPLETE, "name": name}) for name in ("x\0", "\0", "", "x" * 257)),
+    *(
+        bson.encode({**notice, field: value})
+        for notice, field in ((COMPLETE, "through"), (COMPLETE, "docs"), (COMMITTED, "through"), (COMMITTED, "count"))
+        for value in (-1, -(2**63), 1.0, 1e300, float("nan"), float("inf"), False, Decimal128("9e99"), "1", None)
+    ),
     bson.encode({"$command": "refused", "code": "bad_json", "message": "", "raw": b""}),
     bson.encode({"$command": "unheard", "name": "x"}),
 ]
@@ -54,5 +63,6 @@ def test_what_is_no_notice_is_ignored_and_logged_once(
             assert subscription.receive(5.0) is None
     publisher.send(notice.committed(7, 1))
     assert subscription.receive(5.0) == good
+    assert subscription.ignored_count == len(POISON) + 1
     assert len([record for record in caplog.records if "no notice" in record.message]) == 1
     subscription.close()

@@ -32,6 +32,7 @@ def test_a_command_with_its_fields_has_no_fault(command: dict[str, Any]) -> None
         ({"$command": "agg_complete"}, "agg_complete has no name"),
         ({**COMPLETE, "name": {"a": 1}}, "name of agg_complete is dict"),
         ({**COMPLETE, "name": ""}, "name of agg_complete is str ''"),
+        ({**COMPLETE, "name": "x\0"}, "name of agg_complete is str"),
         ({**COMPLETE, "name": "x" * 257}, "name of agg_complete is str"),
         ({**COMPLETE, "name": bson.Code("x")}, "name of agg_complete is Code"),
         ({**COMPLETE, "through": True}, "through of agg_complete is bool True"),

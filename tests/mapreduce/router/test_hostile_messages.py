@@ -24,12 +24,13 @@ from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions, 
 from mapreduce.scheduler.order import AssignStep, JobEnded
 from mapreduce.scheduler.reply_check import result_fault
 from mapreduce.scheduler.scheduler import AttemptReply, Scheduler
-from mapreduce.scheduler.step import CALL, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL
+from mapreduce.scheduler.step import CALL, MAP_STEP, PROBE, PUBLISH, REDUCE_STEP, SMALL
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
 from mapreduce.step.reader import KeyRange
 from mapreduce.wire import message
 from tests.support.mapreduce.jobs import SPEC
+from tests.support.mapreduce.nested import nested
 from tests.support.mapreduce.peer import HELLO, Peer
 from tests.support.mapreduce.scheduler_harness import SchedulerHarness
 from tests.support.mongo import make_last
@@ -45,6 +46,87 @@ def peer(make_settings: Callable[..., EngineSettings]) -> Iterator[Peer]:
     found = Peer(make_settings(engine="zmq"))
     yield found
     found.stop()
+
+
+DEPTHS = (90, 150, 300, 500, 700, 900, *range(940, 1_010), 5_000, 100_000)
+
+
+def test_requests_nested_too_deep_are_refused_without_a_traceback(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    call = {"$command": "basic", "func_name": T + "multiply", "args": [1], "kwargs": {}}
+    job = {
+        "$command": "mapreduce", "database": "d", "input_names": ["event.1"], "query": {}, "id_min": 1, "stamp": [1, 2],
+        "output_name": "zagg.x", "map_name": T + "by_type", "reduce_name": T + "add_each", "params": {}, "fields": [],
+    }  # fmt: skip
+    requests: list[dict[str, Any]] = [
+        {"$command": "echo", "value": 1},
+        {"$command": "status", "job_id": "x", "wait_s": 0},
+        {"$command": "jobs", "limit": 1},
+        {"$command": "cancel", "job_id": "x"},
+        {"$command": "submit", "spec": SPEC.to_document()},
+        call,
+        job,
+    ]
+    socket = peer.socket(zmq.REQ, "zmr.req_bind")
+    caplog.clear()
+    for request in requests:
+        for field in request:
+            for depth in DEPTHS:
+                socket.send(nested(depth, at=field, **request))
+                assert socket.poll(60_000), "every request gets a reply"
+                if depth >= 1_000:
+                    answer = bson.decode(socket.recv())
+                    assert answer["error"]["code"] == "bad_request", answer
+                else:
+                    socket.recv()  # the value of an echo can be too deep for us
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_worker_messages_nested_too_deep_cost_their_sender_but_no_traceback(
+    peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer.ask(**{"$command": "basic", "func_name": T + "multiply", "args": [2], "job_id": "j"})
+    base = {"job": "j", "attempt": "b"}
+    headers: list[dict[str, Any]] = [
+        {"t": message.FAILED, **base, "error": {}},
+        {"t": message.FAILED, **base, "error": {"code": "engine", "message": "m", "details": {}}},
+        {"t": message.DONE, **base, "result": {}, "held": None},
+        {"t": message.BEAT, "idle": 0, "spare": 0, "running": []},
+        {"t": message.PROGRESS, **base, "docs": 1, "phase": None},
+        {"t": message.BROKEN, **base, "why": "x"},
+        {"t": message.HELLO, **HELLO, "versions": message.versions()},
+    ]
+    for header in headers:
+        for field in header:
+            for depth in DEPTHS:
+                socket = peer.worker()
+                socket.send(nested(depth, at=field, **header))
+                socket.close(1_000)
+    assert peer.ask(**{"$command": "echo", "value": 1}) == {"value": 1}
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("depth", [150, 500, 900])
+@pytest.mark.parametrize("kind", [message.DONE, message.FAILED])
+def test_a_result_or_error_nested_too_deep_ends_the_attempt(
+    peer: Peer, caplog: pytest.LogCaptureFixture, kind: str, depth: int
+) -> None:
+    socket = peer.worker()
+    peer.hear(socket, message.WELCOME)
+    peer.ask(**{"$command": "basic", "func_name": T + "multiply", "args": [2], "job_id": "j"})
+    probe = peer.hear(socket, message.TASK)
+    ids = {"job": "j", "attempt": probe["attempt"]}
+    socket.send_multipart(message.pack(message.DONE, {**ids, "result": {}, "held": None}))
+    socket.send_multipart(message.pack(message.READY, {}))
+    ids["attempt"] = peer.hear(socket, message.TASK)["attempt"]
+    deep = bson.decode(nested(depth, at="result"))
+    error = {"code": "call_failed", "message": "m", "details": deep}
+    header = {"result": deep, "held": None} if kind == message.DONE else {"error": error}
+    socket.send_multipart(message.pack(kind, {**ids, **header}))
+    job = peer.router.scheduler.jobs["j"]
+    eventually(lambda: job.last_failure is not None, what="the attempt has ended")
+    assert "nested" in str(job.last_failure) or "details" in str(job.last_failure)
+    assert not job.ended
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_an_invalid_worker_message_costs_its_sender_but_not_the_router(peer: Peer) -> None:
@@ -226,7 +308,13 @@ def call(job_id: str) -> CallSpec:
 
 
 def gives(scheduler: Scheduler, now: float) -> list[AssignStep]:
-    return [order for order in scheduler.step(now) if isinstance(order, AssignStep)]
+    """Return the steps that are given after all probes are done."""
+    found = [order for order in scheduler.step(now) if isinstance(order, AssignStep)]
+    probes = [give for give in found if give.step.kind == PROBE]
+    for give in probes:
+        scheduler.done(AttemptReply(give.worker_id, give.job.job_id, give.attempt_id), {}, None, now)
+        scheduler.ready(give.worker_id, now)
+    return gives(scheduler, now) if probes else found
 
 
 def test_a_job_that_kills_its_process_waits_and_lets_other_jobs_go_first() -> None:
@@ -268,6 +356,7 @@ def test_a_job_on_which_the_scheduler_fails_ends_in_error_and_others_continue() 
     ):
         scheduler = Scheduler("e")
         scheduler.register(WorkerState("w", "w", 2, "tcp://w", 0.0, 2), {})
+        scheduler.health.answered("w")
         bad, good = JobState(call("bad"), LIMITS, 0.0), JobState(call("good"), LIMITS, 0.0)
         scheduler.add(bad)
         scheduler.add(good)

@@ -10,7 +10,6 @@ import pytest
 from mapreduce.exceptions import TaskUnableError, WorkerUnableError
 from mapreduce.job.basic_job import checked_call
 from mapreduce.job.spec import Output
-from mapreduce.scheduler.step import UNPROVEN_CONFIRM_S
 from tests.support.mapreduce.simulation import CUT_OFF, HEALTHY, SILENT, SLOW, Behaviour, Simulation
 
 WITHIN_S = 6.0
@@ -60,14 +59,38 @@ def test_the_first_job_beside_many_bad_workers_takes_seconds(
     assert simulation.place("good:0").state == "working"
 
 
-@pytest.mark.parametrize("count", [5, 20])
-def test_the_first_call_beside_many_that_only_claim_to_work_is_made(count: int) -> None:
-    """A call gets no second attempt beside the first, and the workers that never begin it say nothing of it."""
-    simulation = beside(SILENT, count, 1, last=True)
-    job = simulation.harness.add(checked_call("m:f", [], {}, "call"))
-    job, took_s = simulation.finish(job, within_s=60.0)
-    assert (job.state, job.result) == ("complete", 5)
-    assert took_s <= count * UNPROVEN_CONFIRM_S + 1.0
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("count", [5, 20, 200])
+def test_the_first_call_beside_many_that_only_claim_to_work_is_made_once(count: int, slots: int, last: bool) -> None:
+    """A call gets no second attempt beside the first: it begins where a probe was done."""
+    simulation = beside(SILENT, count, slots, last=last)
+    for number in range(2):
+        job = simulation.harness.add(checked_call("m:f", [], {}, f"call{number}"))
+        job, took_s = simulation.finish(job, within_s=60.0)
+        assert (job.state, job.result) == ("complete", 5)
+        assert took_s <= (WITHIN_S if not number else 1.0)
+    assert simulation.callers == ["good:0"] * 2
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_call_goes_to_a_worker_that_joins_later_if_no_other_can_do_it(busy: bool) -> None:
+    simulation = Simulation(first_1=HEALTHY)
+    simulation.finish(simulation.harness.add(checked_call("m:f", [], {}, "before")))
+    if busy:
+        simulation.behaviours["first:1"] = dataclasses.replace(HEALTHY, seconds=20.0)
+        simulation.harness.add(checked_call("m:f", [], {}, "long"))
+        simulation.pass_time(1.0)
+    else:
+        simulation.leave("first:1")
+    call = simulation.harness.add(checked_call("m:f", [], {}, "call"))
+    for number in range(5):
+        simulation.join(f"h{number}:1", SILENT)
+    simulation.join("late:1", HEALTHY)
+    call, took_s = simulation.finish(call, within_s=60.0)
+    assert call.state == "complete"
+    assert took_s <= WITHIN_S
+    assert simulation.callers[-1] == "late:1"
 
 
 def test_a_cluster_of_healthy_workers_does_few_steps_twice() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mapreduce.job.basic_job import checked_call
@@ -43,14 +45,15 @@ def test_each_kind_of_step_that_is_late_is_begun_elsewhere(liar: Behaviour, chan
 
 def test_a_call_whose_start_is_not_confirmed_is_begun_elsewhere_and_a_confirmed_one_is_not() -> None:
     simulation = Simulation()
-    simulation.join("liar:1", SILENT, slots=4)
+    simulation.join("liar:1", dataclasses.replace(SILENT, probed=True), slots=4)
     simulation.join("good:1", HEALTHY)
     job, took_s = simulation.finish(simulation.harness.add(checked_call("m:f", [], {}, "c")))
+    assert simulation.callers == ["liar:1", "good:1"]
     assert (job.state, took_s < CONFIRM_S + 1.0) == ("complete", True)
     assert simulation.place("liar:1").state == BACKING_OFF
     simulation = Simulation(good_1=Behaviour(60.0), other_1=HEALTHY)
     job, _ = simulation.finish(simulation.harness.add(checked_call("m:f", [], {}, "c")))
-    assert (job.state, sum(simulation.given.values())) == ("complete", 1)
+    assert (job.state, len(simulation.callers)) == ("complete", 1)
 
 
 def test_a_worker_a_hundred_times_slower_than_others_gets_less_and_less() -> None:

@@ -12,7 +12,7 @@ from mapreduce.job.spec import Output
 from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.map_output_index import group_partitions
 from mapreduce.scheduler.order import AbortStep, JobEnded
-from mapreduce.scheduler.step import CALL, FIRST_BACKUP_S, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL, Steps
+from mapreduce.scheduler.step import CALL, FIRST_BACKUP_S, MAP_STEP, PROBE, PUBLISH, REDUCE_STEP, SMALL, Steps
 from tests.support.mapreduce.scheduler_harness import SPEC, SchedulerHarness
 
 
@@ -90,11 +90,14 @@ def test_cancel_aborts_running_steps() -> None:
 
 def test_a_call_is_one_step_with_a_result() -> None:
     harness = SchedulerHarness("w1")
-    job = harness.add(checked_call("m:f", [1], {}, "c"))
-    (give,) = harness.gives()
-    harness.answer(give, {"result": 5})
-    harness.step()
-    assert (job.state, job.result) == ("complete", 5)
+    for number, kinds in enumerate(([PROBE, CALL], [CALL])):  # only the first shows that the worker works
+        job = harness.add(checked_call("m:f", [1], {}, f"c{number}"))
+        for kind in kinds:
+            (give,) = harness.gives()
+            assert give.step.kind == kind
+            harness.answer(give, {"result": 5} if kind == CALL else {})
+        harness.step()
+        assert (job.state, job.result) == ("complete", 5)
 
 
 @pytest.mark.parametrize(("total", "expected"), [(1_000, 1), (1_000_000, 2), (40 * 2**20, 10)])

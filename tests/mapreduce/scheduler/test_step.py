@@ -4,6 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from mapreduce.scheduler.attempt import Attempt
 from mapreduce.scheduler.step import (
     CALL,
     CONFIRM_S,
@@ -171,7 +172,7 @@ def failing(**counts: tuple[int, int]) -> Step:
     step = Step(MAP_STEP, 0)
     for place, (lost, failed) in counts.items():
         for _ in range(lost):
-            step.lose(place, 0.0)
+            step.lose(Attempt("a", place, 1, 0.0, 0.0, place), 0.0)
         for _ in range(failed):
             step.fail(place, 0.0)
     return step

@@ -12,7 +12,7 @@ from mapreduce.job.spec import JobSpec
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.order import AbortStep, AssignStep
 from mapreduce.scheduler.scheduler import AttemptReply
-from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, REDUCE_STEP, SMALL
+from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PROBE, REDUCE_STEP, SMALL
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.step.reader import KeyRange
 from tests.support.mapreduce.scheduler_harness import SPEC, SchedulerHarness, output
@@ -30,6 +30,7 @@ class Behaviour:
     error: Callable[[], MapReduceError] | None = None  # with which each step ends of which `fails` is true
     fails: Callable[[AssignStep], bool] = lambda give: True
     answers: bool = True  # False = it only sends heartbeats, and claims to be idle
+    probed: bool = False  # True = it answers probes nevertheless
     progress: bool = False  # True = it reports progress for ever instead of ending
     dies: Callable[[AssignStep], bool] = lambda give: False  # True = the step kills its executor
     confirms: bool = True  # False = it does not confirm the start of calls
@@ -71,6 +72,12 @@ class Simulation:
     def leave(self, worker_id: str, why: str = "silent") -> None:
         self.harness.scheduler.worker_gone(worker_id, why, self.now)
         self._running = [item for item in self._running if item[0].worker_id != worker_id]
+
+    @property
+    def callers(self) -> list[str]:
+        """Return the workers that got calls, in order."""
+        orders = [order for order in self.harness.log if isinstance(order, AssignStep) and order.step.kind == CALL]
+        return [order.worker_id for order in orders]
 
     @property
     def spec(self) -> JobSpec:
@@ -126,7 +133,7 @@ class Simulation:
         self.times[give.worker_id].append(self.now)
         if give.step.kind == CALL and behaviour.confirms:
             self._progress(give)
-        ends = behaviour.answers and not behaviour.progress
+        ends = (behaviour.answers or (behaviour.probed and give.step.kind == PROBE)) and not behaviour.progress
         self._running.append((give, self.now + behaviour.seconds if ends else float("inf")))
 
     def _progress(self, give: AssignStep) -> None:

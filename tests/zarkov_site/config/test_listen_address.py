@@ -62,6 +62,12 @@ def test_what_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
         given(tmp_path, "bson_bind_address", address)
 
 
+def test_a_socket_without_a_file_is_refused_because_everybody_here_could_connect(tmp_path: Path) -> None:
+    for key in SOCKETS:
+        with pytest.raises(ConfigError, match=rf"{re.escape(key)}: .*an abstract socket has no file"):
+            given(tmp_path, key, "ipc://@zarkov")
+
+
 @pytest.mark.parametrize("key", SOCKETS)
 @pytest.mark.parametrize("host", ["*", "0.0.0.0", "[::]", "[::ffff:0.0.0.0]", "eth0", "eth0.100", "a-b.example.org"])
 def test_a_socket_beyond_loopback_needs_keys_or_leave(tmp_path: Path, key: str, host: str) -> None:
