@@ -21,7 +21,6 @@ from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import MapReduceError, OtherStoreError, SpecError, VersionRefusedError, from_document
 from mapreduce.job.spec import COMPLETE, ERROR, JobSpec, JobStatus
 from mapreduce.router import job_store
-from mapreduce.router.message_reader import MessageReader
 from mapreduce.router.request_handler import RequestHandler
 from mapreduce.router.status_report import StatusReport
 from mapreduce.router.task_message import task_message
@@ -36,6 +35,7 @@ from mapreduce.settings import EngineSettings
 from mapreduce.task_error import described
 from mapreduce.wire import message
 from mapreduce.wire.curve import Authenticator, as_server
+from mapreduce.wire.message_reader import MessageReader
 
 _POLL_LIMIT_S = 0.5
 _RECORD_EVERY_S = 1.0

@@ -14,10 +14,10 @@ import zmq
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import OutputGoneError
 from mapreduce.job.value_check import shown
-from mapreduce.router.message_reader import MessageReader
 from mapreduce.settings import CurveKeys
 from mapreduce.step.reduce import SortedRun
 from mapreduce.wire.curve import as_client
+from mapreduce.wire.message_reader import MessageReader
 
 PIECE_BYTES = 2**20
 AHEAD = 8  # pieces requested before the first has arrived

@@ -10,10 +10,10 @@ import zmq
 
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import OutputGoneError, SpecError
-from mapreduce.router.message_reader import MessageReader
 from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
 from mapreduce.wire.curve import as_server
+from mapreduce.wire.message_reader import MessageReader
 from mapreduce.worker.fetch import AHEAD, PIECE_BYTES
 from mapreduce.worker.map_output_store import MapOutputStore
 
