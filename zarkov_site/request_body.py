@@ -23,12 +23,12 @@ from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from aggregates.web.exceptions import BadRequestError, TooLargeError, WebError
 from aggregates.web.middleware import unknown_host
 from zarkov_site.error_answer import answer_error
+from zarkov_site.form_request import FORMS
 from zarkov_site.promised_input import TOO_SLOW, BodyMeans, PromisedInput, keep
 from zarkov_site.slow_client import SlowClient, close_file
 
 _STEP_BYTES = 2**16
 _LENGTH = re.compile(r"[0-9]{1,19}\Z")
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Any], Iterable[bytes]]
@@ -95,12 +95,16 @@ class TextInUtf8:
         given = str(environ.get("CONTENT_TYPE") or "")
         try:
             kind, parameters = parse_header_parameters(given)
-        except (LookupError, ValueError):  # of a parameter such as charset*=nonsense''x (RFC 2231, section 4)
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+        ):  # of a parameter such as charset*=nonsense''x (RFC 2231, section 4)
             return self._application(environ | {"CONTENT_TYPE": given.partition(";")[0].strip()}, start_response)
         charset = parameters.pop("charset", None)
         if charset is None:
             return self._application(environ, start_response)
-        if kind not in _FORMS:
+        if kind not in FORMS:
             return self._application(environ | {"CONTENT_TYPE": kind}, start_response)
         if _is_other_than_utf_8(charset):
             error = BadRequestError(f"charset={charset[:60]} is not read in a form: send UTF-8", parameter="charset")

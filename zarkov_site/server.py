@@ -6,6 +6,7 @@ Django, pymongo or ZeroMQ. The number of workers is `WEB_CONCURRENCY`, 1 by defa
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -33,6 +34,14 @@ def _bind() -> str:
     return f"fd://{listener.detach()}"
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leave one line for a request that Django refuses, such as a form of too many fields: anybody can send those."""
+    is_refusal = record.name == "django.request" and record.levelno < logging.ERROR
+    if is_refusal or record.name.startswith("django.security."):
+        record.exc_info = None
+    return True
+
+
 bind = _bind()
 worker_class = "gevent"
 worker_connections = 4000  # open streams of one worker
@@ -48,7 +57,8 @@ logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"refusals": {"()": lambda: _without_traceback}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refusals"]}},
     "root": {"level": "DEBUG" if _config.verbose else "INFO", "handlers": ["stderr"]},
     "loggers": {
         **{name: {"level": "WARNING"} for name in ("pymongo", "kombu", "amqp", "asyncio", "urllib3")},

@@ -131,6 +131,7 @@ CSRF_FAILURE_VIEW = "aggregates.web.pages.page_access.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [ZARKOV.public.origin] if ZARKOV.public else []
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+FILE_UPLOAD_HANDLERS = ["zarkov_site.form_request.NoFiles"]
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -142,6 +143,7 @@ REST_FRAMEWORK = {
         "aggregates.web.api.renderer.AnswerRenderer",
         "aggregates.web.api.renderer.PageRenderer",
     ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "aggregates.web.api.renderer.Negotiation",
     "DEFAULT_PARSER_CLASSES": ["aggregates.web.api.json_body.UniqueNamesParser"],
     "DEFAULT_THROTTLE_CLASSES": ["aggregates.web.api.throttling.ScopeThrottle"],
     "DEFAULT_THROTTLE_RATES": {"api": "6000/min", "ingest": "60000/min", "live": "3000/min", "operate": "300/min"},

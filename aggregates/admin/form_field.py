@@ -8,6 +8,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 
+from aggregates.definition.definition import MOST_JSON_CHARS
+from aggregates.web.compute_thread import compute
 from ingest.number_text import decimal_number, whole_number
 from ingest.wire.json_value import loads_as_written
 from ingest.wire.refusal import RefusedValueError
@@ -20,8 +22,10 @@ class ExactJSONField(forms.JSONField):
         """Return the decoded value. Raise `ValidationError` that says why a text is no JSON."""
         if self.disabled or value in self.empty_values or not isinstance(value, str):
             return super().to_python(value)
+        if len(value) > MOST_JSON_CHARS:
+            raise ValidationError(f"{len(value)} characters: at most {MOST_JSON_CHARS} are allowed", code="max_length")
         try:
-            return loads_as_written(value)
+            return compute(len(value), loads_as_written, value)
         except RefusedValueError as error:
             raise ValidationError(error.args[1], code="invalid") from None
         except (ValueError, RecursionError) as error:

@@ -23,6 +23,8 @@ EVENT = "event"
 OUTPUT_PREFIX = "zagg."
 ON_ERROR = ("fail", "skip")
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?\Z")
+MOST_INPUTS = 1_000
+MOST_JSON_CHARS = 2**18  # of a filter or of parameters, which go with every step of a job
 _OF_REGEX = frozenset({"$regex", "$options"})
 _COLLECTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+\Z")
 
@@ -50,6 +52,8 @@ def check_inputs(inputs: Any) -> tuple[str, ...]:
     """
     if isinstance(inputs, str) or not isinstance(inputs, Sequence) or not inputs:
         raise DefinitionError(f'inputs must be a list such as ["event"], not {inputs!r}', "inputs")
+    if len(inputs) > MOST_INPUTS:
+        raise DefinitionError(f"inputs has {len(inputs)} names: at most {MOST_INPUTS} are allowed", "inputs")
     names = tuple(str(name) for name in inputs)
     for name in names:
         if name != EVENT and not _COLLECTION.match(name):
@@ -99,10 +103,19 @@ def _filter_value(document: dict[str, Any]) -> Any:
     return value_of(document)
 
 
-def check_json(value: Any, field_name: str) -> None:
-    """Raise `DefinitionError` unless the value can be kept as JSON."""
+def check_size(value: Any, field_name: str) -> None:
+    """Raise `DefinitionError` if the value is too large, or no JSON. Later checks look at all that is in it."""
+    length = check_json(value, field_name)
+    if length > MOST_JSON_CHARS:
+        raise DefinitionError(
+            f"{field_name} has {length} characters as JSON: at most {MOST_JSON_CHARS} are allowed", field_name
+        )
+
+
+def check_json(value: Any, field_name: str) -> int:
+    """Return the length of the value as JSON, in characters. Raise `DefinitionError` unless it can be kept so."""
     try:
-        json.dumps(value, allow_nan=False)
+        return len(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise DefinitionError(
             f'{field_name} is not JSON: {error}; write dates as {{"$date": "2011-07-01T00:00:00Z"}}', field_name

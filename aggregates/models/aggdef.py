@@ -227,8 +227,9 @@ class AggDef(models.Model):
             raise DefinitionError(
                 "task_name is empty: name a task class, such as aggregates.agg_tasks.CommitsByDay", "task_name"
             )
+        for name in ("params", "filter"):
+            rules.check_size(getattr(self, name), name)
         definition = self.definition()
-        rules.check_json(self.filter, "filter")
         if definition.kind == "collection":
             for name in definition.inputs:
                 check_collection(name, settings.ZARKOV.mongo_database)

@@ -7,11 +7,13 @@ import json
 import socket
 import struct
 import subprocess
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -288,7 +290,7 @@ def test_an_address_is_utf_8_whatever_the_charset_of_the_body(server: Server, ch
 
 
 @pytest.mark.parametrize(
-    "parameter", ["charset*=bogus''utf-8", "x*=hex''%ff", "charset*=utf-16''%ff", "charset*='", "*=''"]
+    "parameter", ["charset*=bogus''utf-8", "x*=hex''%ff", "charset*=utf-16''%ff", "charset*='", "*=''", "a*=b; a*0=c"]
 )
 def test_a_parameter_that_cannot_be_read_is_left_out(server: Server, parameter: str) -> None:
     for kind in ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"):
@@ -302,6 +304,38 @@ def test_a_boundary_is_kept_beside_a_charset(server: Server, boundary: str) -> N
     body = f'--{mark}\r\nContent-Disposition: form-data; name="n"\r\n\r\n{{"c": "é"}}\r\n--{mark}--\r\n'.encode()
     status, answer = asked(server, "/q", f"multipart/form-data; charset=utf8; boundary={boundary}", body)
     assert (status, list(answer)) == (200, ["n"])
+
+
+def test_a_form_with_a_file_is_refused_and_leaves_none(server: Server) -> None:
+    for name, size in (("f", 10), ("f." + "x" * 300, 10), ("f." + "x" * 300, 2_400_000)):
+        part = f'--B\r\nContent-Disposition: form-data; name="n"; filename="{name}"\r\n\r\n{"x" * size}\r\n--B--\r\n'
+        status, answer = asked(server, "/q", "multipart/form-data; boundary=B", part.encode())
+        assert (status, answer["error"]["message"]) == (400, "'n' is a file: no form here has one")
+    assert list(Path(tempfile.gettempdir()).glob("*.upload*")) == []
+
+
+@pytest.mark.parametrize("header", ["a: b; c*=d; c*0=e", "Content-Disposition: form-data; name*0=n; name*=m"])
+def test_a_form_that_has_a_part_with_a_header_that_cannot_be_read_is_400(server: Server, header: str) -> None:
+    body = f"--B\r\n{header}\r\n\r\n{{}}\r\n--B--\r\n".encode()
+    status, answer = asked(server, "/q", "multipart/form-data; boundary=B", body)
+    assert (status, "a header that cannot be read" in answer["error"]["message"]) == (400, True)
+
+
+def test_what_django_refuses_leaves_one_line_in_the_log(server: Server) -> None:
+    log = server.folder.log / "web.log"
+    before = log.stat().st_size
+    part = b'--B\r\nContent-Disposition: form-data; name="n"\r\n\r\n{}\r\n'
+    assert asked(server, "/q", "application/x-www-form-urlencoded", b"n={}&" * 1_100)[0] == 400
+    assert asked(server, "/q", "multipart/form-data; boundary=B", part * 1_100 + b"--B--\r\n")[0] == 400
+    assert asked(server, "/q", "multipart/form-data; boundary=B", part * 100_000 + b"--B--\r\n")[0] == 413
+    assert asked(server, "/admin/auth/user/?id__regex=x", "text/plain")[0] == 400
+
+    def written() -> list[str]:
+        return log.read_bytes()[before:].decode().splitlines()
+
+    eventually(lambda: len(written()) >= 4, what="four lines in the log")
+    urllib.request.urlopen(server.url("healthz"), timeout=90).close()  # what follows the lines would be there by now
+    assert len(written()) == 4, written()
 
 
 def test_a_form_whose_parts_cannot_be_told_apart_says_so(server: Server) -> None:

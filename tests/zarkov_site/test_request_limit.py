@@ -70,6 +70,16 @@ def test_others_are_answered_while_a_long_body_arrives_that_nobody_reads(server:
     assert_within(WITHIN_S, lambda: slowest_probe_s(server, attack), tries=1)
 
 
+def test_others_are_answered_while_a_form_of_many_parts_and_headers_is_read(server: Server) -> None:
+    body = (b"--x\r\ncontent-disposition: a; filename=b\r\n" + b"a;\r\n" * 240 + b"\r\n\r\n") * 2_400 + b"--x--\r\n"
+    csrf = f"Cookie: {server.cookie_name('csrf')}={'a' * 32}"  # of nobody who was here before
+    form = "Content-Type: multipart/form-data; boundary=x"
+    request = head(server, "/login/", csrf, form, f"Content-Length: {len(body)}", "Connection: close") + body
+    seen = []
+    assert_within(WITHIN_S, lambda: slowest_probe_s(server, lambda: seen.append(exchange(server, request))), tries=1)
+    assert seen[0].status == 403
+
+
 def test_a_small_body_may_have_a_chunk_for_each_byte(server: Server) -> None:
     text = b"n={}" + b" " * (FREE_CHUNKS - 4)
     form = "Content-Type: application/x-www-form-urlencoded"

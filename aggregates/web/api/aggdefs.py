@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aggregates import services
+from aggregates.definition.definition import MOST_INPUTS
 from aggregates.definition.fields import FIELDS
 from aggregates.exceptions import DefinitionError
 from aggregates.models import AggDef, Run, TaskSwitch
@@ -18,6 +19,7 @@ from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import newest_page
 from aggregates.web.api.renderer import EncodedAnswer
+from aggregates.web.api.serializers import ShortListField
 from aggregates.web.auth.access import EDIT, OPERATE
 from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import ConflictError, NotFoundError
@@ -48,7 +50,7 @@ class AggDefSerializer(serializers.ModelSerializer[AggDef]):
             "settle_s": {"min_value": 0},
         }
 
-    inputs = serializers.ListField(child=serializers.CharField(), required=False, min_length=1)
+    inputs = ShortListField(child=serializers.CharField(), required=False, min_length=1, max_length=MOST_INPUTS)
     params = serializers.DictField(required=False)
     filter = serializers.DictField(required=False)
 

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
+from aggregates.web.compute_thread import compute
 from ingest.wire.json_value import loads_as_written
 from ingest.wire.refusal import RefusedValueError
 
@@ -17,7 +18,8 @@ class UniqueNamesParser(JSONParser):
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         """Return the decoded body. Raise `ParseError`."""
         try:
-            return loads_as_written(stream.read())
+            body = stream.read()
+            return compute(len(body), loads_as_written, body)
         except RefusedValueError as error:
             raise ParseError(error.args[1]) from None
         except (ValueError, RecursionError) as error:

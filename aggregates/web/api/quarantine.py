@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from aggregates.services.quarantine import replay_entries
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
+from aggregates.web.api.serializers import ShortListField
 from aggregates.web.api.series import AnyAccept
 from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, IngestBusyError, NotFoundError, UnavailableError, WebError
@@ -101,7 +102,7 @@ class CountsSerializer(serializers.Serializer[None]):
 class ReplayRequest(serializers.Serializer[None]):
     """The entries to replay: some keys, or all that the query parameters select."""
 
-    keys = serializers.ListField(child=serializers.CharField(max_length=120), required=False, max_length=1000)
+    keys = ShortListField(child=serializers.CharField(max_length=120), required=False, max_length=1000)
     all = serializers.BooleanField(required=False, help_text="true: all entries that the query parameters select.")
     document = serializers.DictField(
         required=False, help_text="What to send instead, as extended JSON; with a single key only."

@@ -1,4 +1,4 @@
-"""Render answers of the API: as JSON, including BSON types, for programs, and as pages for people."""
+"""Choose how answers of the API are rendered: as JSON, including BSON types, for programs, and as pages for people."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 
 from aggregates.web.compute_thread import compute
 from aggregates.web.json_encoding import to_json
+
+
+class Negotiation(DefaultContentNegotiation):
+    """Choose a renderer by the media types that the client accepts."""
+
+    def get_accept_list(self, request: Request) -> list[str]:
+        """Return them without those that have an extended parameter (RFC 8187), as none of ours has.
+
+        Python fails on one that stands there with a number and without: `q*=x; q*0=y`.
+        """
+        return [each for each in super().get_accept_list(request) if "*" not in each.partition(";")[2]]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,18 @@
 """Shapes of requests and answers for the OpenAPI document and the browsable API."""
 
+from typing import Any
+
 from rest_framework import serializers
+
+
+class ShortListField(serializers.ListField):
+    """A list of at most `max_length` items, of which a longer one is refused before any item is checked."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the checked items. Raise `ValidationError`."""
+        if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return super().to_internal_value(data)
 
 
 class ErrorDetail(serializers.Serializer[None]):

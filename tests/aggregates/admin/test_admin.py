@@ -148,6 +148,8 @@ def test_a_range_that_ends_before_it_starts_is_refused_on_the_page(admin_client,
         ("params", '{"x": "\\ud800"}', "half of a surrogate pair"),
         ("filter", "[" * 2000, "not JSON"),
         ("params", '{"x": NaN}', "not JSON"),
+        ("filter", f'{{"a": {" " * 2**18}1}}', "262152 characters: at most 262144 are allowed"),
+        ("inputs", f"[{', '.join(['1'] * 1001)}]", "inputs has 1001 names: at most 1000 are allowed"),
         ("params", '{"x": ' + "[" * 150 + "]" * 150 + "}", "deeper than 100 levels"),
     ],
 )

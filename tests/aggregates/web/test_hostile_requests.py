@@ -10,7 +10,6 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
-from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 from django.urls import get_resolver
 
@@ -19,9 +18,21 @@ from aggregates.services import define
 from aggregates.web import embed
 from aggregates.web.api import throttling
 from aggregates.web.auth.token_creation import make_token
+from ingest.http import receiver
 from tests.support.web.configuration import configure
-from tests.support.web.hostile import CONTENT_TYPES, HEADERS, JSONS, METHODS, TEXTS, HostileRequest, status_of
-from tests.support.web.hostile_corpus import KINDS, KNOWN, PARAMETERS, TASK, at, once_failed
+from tests.support.web.hostile import (
+    CONTENT_TYPES,
+    FORMS,
+    HEADERS,
+    JSONS,
+    METHODS,
+    MULTIPART_TYPES,
+    TEXTS,
+    HostileRequest,
+    status_of,
+)
+from tests.support.web.hostile_corpus import KINDS, KNOWN, PARAMETERS, TASK, WITH_FORM, at, once_failed
+from zarkov_site.form_request import FormHandler
 from zarkov_site.proxy_headers import ProxyHeaders
 from zarkov_site.request_body import TextInUtf8, WholeBody
 
@@ -45,12 +56,16 @@ def sample(kind: str, user: str) -> list[HostileRequest]:
 @pytest.fixture
 def application() -> Any:
     """Return the site as gunicorn calls it."""
-    return ProxyHeaders(TextInUtf8(WholeBody(WSGIHandler())), [], None)
+    return ProxyHeaders(TextInUtf8(WholeBody(FormHandler())), [], None)
 
 
 @pytest.fixture
 def users(closed_site: Any, aggregate: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """Return a function that returns the headers of a kind of user, in a site with something at every address."""
+    """Return a function that returns the headers of a kind of user, in a site with something at every address.
+
+    It has no ingester, for which events would wait.
+    """
+    monkeypatch.setattr(receiver, "TIMEOUT_S", 0.01)
     monkeypatch.setattr(
         throttling.ScopeThrottle, "THROTTLE_RATES", dict.fromkeys(("api", "ingest", "live", "operate"), "9999999/min")
     )
@@ -113,6 +128,10 @@ def test_the_samples_have_every_address_and_every_value(kind: str) -> None:
         assert [text for text in TEXTS if not any(holds(request, text) for request in requests)] == []
     if kind == "bodies":
         assert [text for text in JSONS if not any(text in request.body for request in requests)] == []
+    if kind == "multipart":
+        assert paths == set(WITH_FORM)
+        assert {request.content_type for request in requests} == set(MULTIPART_TYPES)
+        assert {request.body for request in requests} >= set(FORMS)
     if kind == "headers":
         assert [headers for headers in HEADERS if not any(request.headers == headers for request in requests)] == []
         assert {request.method for request in requests} >= set(METHODS)

@@ -54,6 +54,7 @@ HEADERS: tuple[Mapping[str, str], ...] = (
     {"HTTP_ACCEPT": "application/json; indent=999999999999"}, {"HTTP_ACCEPT": "application/json; indent=-1"},
     {"HTTP_ACCEPT": "application/json; q=x"}, {"HTTP_ACCEPT": "text/html;q=\x00, ;;;,,,="},
     {"HTTP_ACCEPT": "a/b" * 1000},
+    {"HTTP_ACCEPT": "text/html; q*=x; q*0=y"}, {"HTTP_ACCEPT": "a/b, application/json; indent*0=x; indent*=y"},
     {"HTTP_ACCEPT": 'text/html; charset*=x\'y\'z'}, {"HTTP_ACCEPT": "application/vnd.oai.openapi; version=x"},
     {"HTTP_RANGE": "bytes=0-0"}, {"HTTP_RANGE": "bytes=-,x-1"}, {"HTTP_IF_NONE_MATCH": '"' * 50},
     {"HTTP_IF_NONE_MATCH": "*"},
@@ -82,7 +83,65 @@ CONTENT_TYPES: tuple[str, ...] = (
     "multipart/form-data",
     "multipart/form-data; boundary=", "multipart/form-data; boundary=\xff", "multipart/form-data; boundary=x", "/",
     "\xff", "a" * 500,
-    "application/x-ndjson", "application/xml",
+    "application/x-ndjson", "application/xml", "a;b*=c;b*0=d", "application/json; charset*=a; charset*0=b",
+)  # fmt: skip
+
+# Types of a form whose parts are told apart by x, or by nothing that can be read.
+MULTIPART_TYPES: tuple[str, ...] = (
+    *('multipart/form-data; boundary=x', 'multipart/form-data; boundary="x"', 'multipart/form-data; boundary="x'),
+    "multipart/form-data; boundary", "multipart/form-data; boundary= x ; charset=utf-7",
+    "multipart/form-data\t;boundary=x",
+    'multipart/form-data; boundary=""', "multipart/form-data; boundary=" + "b" * 71,
+    "multipart/form-data; boundary=" + "b" * 5_000, "multipart/form-data; boundary*=x; boundary*0=y",
+    "multipart/form-data; boundary*0=x; boundary*=y", "multipart/form-data; boundary*=utf-8''%0D%0A",
+    "multipart/form-data; boundary*=utf-8''%ED%A0%80", "multipart/form-data; boundary*=idna''x",
+    "multipart/form-data; boundary*=undefined''x", "multipart/form-data; boundary*" + "9" * 5_000 + "=x",
+    "multipart/form-data; charset*=x; charset*0=y; boundary=x", "multipart/form-data; boundary=x; boundary=y",
+    "multipart/form-data; charset=nonsense; boundary=x", "multipart/mixed; boundary=x", ";boundary=x",
+)  # fmt: skip
+
+# Headers of a part.
+PART_HEADERS: tuple[bytes, ...] = (
+    *(b'content-disposition: form-data; name="a"; filename="%s"' % name for name in (
+        b"", b"f", b"a\0b", b"\xed\xa0\x80", b"../../etc/passwd", b"..", b"C:\\x", b"n" * 300, b"a." + b"e" * 300,
+        b"&#55296;.x", b"&#x110000;", b"&#" + b"9" * 900 + b";", b"a.\xff", b'\\"', b"a\rb", b"a\nb")),
+    *(b"content-disposition: form-data; name=a; filename*=" + name for name in (
+        b"UTF-8''%e2%82%ac", b"UTF-8''%ED%A0%80", b"UTF-8''..%2F..%2Fx", b"UTF-8''%00", b"nonsense''x", b"hex''00",
+        b"idna''x", b"unicode_escape''%5Cud800", b"'", b"x; filename*0=y")),
+    *(b"content-disposition: " + value for value in (
+        b"", b";", b"=", b"form-data", b"form-data; name", b'form-data; name=""', b"form-data; name=\xed\xa0\x80",
+        b"form-data; name=a\0b", b"form-data; name*=a; name*0=b", b"form-data; name*0=a; name*=b",
+        b"form-data; filename*=a; filename*0=b; name=c", b"form-data; name*" + b"9" * 900 + b"=x",
+        b"form-data; filename=x", b"form-data; name=csrfmiddlewaretoken", b"form-data; name=_selected_action",
+        b"form-data; name=a; name=b")),
+    *(b"content-disposition: form-data; name=a\r\n" + more for more in (
+        b"content-transfer-encoding: base64", b"content-transfer-encoding: base64; x*=a; x*0=b",
+        b"content-type: text/plain; charset*=a; charset*0=b", b"content-type: text/plain; charset=nonsense",
+        b"content-type: multipart/mixed; boundary=y", b"content-length: " + b"9" * 900, b"\xff: \xff", b":", b"x",
+        b"a: " + b"b" * 2_000, b"\r\n".join([b"a;b"] * 200), b"folded: a\r\n b",
+        b"content-disposition: form-data; name=z")),
+)  # fmt: skip
+
+PART_BODIES: tuple[bytes, ...] = (
+    b"v", b"", b"a=", b"====", b"\xff\x00\xed\xa0\x80", b"-" * 3_000, b"--y\r\n\r\nz\r\n--y--", b"\r\n" * 500,
+    b"x" * 70_000,
+)  # fmt: skip
+
+
+def part(headers: bytes, body: bytes = b"v") -> bytes:
+    """Return a part of a form whose boundary is x."""
+    return b"--x\r\n" + headers + b"\r\n\r\n" + body + b"\r\n"
+
+
+FIELD = b"content-disposition: form-data; name=a"
+LAST = b"--x--\r\n"
+FORMS: tuple[bytes, ...] = (
+    *(part(headers, PART_BODIES[number % len(PART_BODIES)]) + LAST for number, headers in enumerate(PART_HEADERS)),
+    *(part(FIELD + b"; filename=f\r\ncontent-transfer-encoding: base64", body) + LAST for body in PART_BODIES),
+    b"--x", b"--x--", b"--x\r\n", b"--x\r\n\r\n", b"--x\n\nv\n--x--", b"x", b"--x\r\n" + FIELD, b"\r\n--x\r\n" * 3_000,
+    b"--x" * 20_000, b"--x--" * 20_000, b"--x\r\n" + b"a" * 50_000, part(FIELD) * 1_500 + LAST,
+    part(b"") * 1_500 + LAST, part(FIELD + b"; filename=f") * 200 + LAST, part(FIELD),
+    part(b"content-disposition: a; filename=f") * 1_500 + LAST,
 )  # fmt: skip
 
 METHODS: tuple[str, ...] = (

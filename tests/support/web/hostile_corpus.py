@@ -7,7 +7,20 @@ from collections.abc import Callable, Iterator
 from django.contrib import admin
 from django.urls import get_resolver, reverse
 
-from tests.support.web.hostile import CONTENT_TYPES, HEADERS, JSONS, METHODS, TEXTS, HostileRequest, in_query
+from tests.support.web.hostile import (
+    CONTENT_TYPES,
+    FIELD,
+    FORMS,
+    HEADERS,
+    JSONS,
+    LAST,
+    METHODS,
+    MULTIPART_TYPES,
+    TEXTS,
+    HostileRequest,
+    in_query,
+    part,
+)
 
 TASK = "tests.support.aggregates.tasks.CountByDay"
 API = "/api/v1/"
@@ -46,6 +59,16 @@ BODIES = {
     f"{API}runs/X/cancel/": ["JSON"],
     f"{API}jobs/X/cancel/": ["JSON"],
 }  # fmt: skip
+WITH_FORM = (
+    "/login/", "/logout/", "/q", "/qs", "/qr", "/charts/c/", "/healthz", f"{API}events/", f"{API}aggdefs/",
+    f"{API}aggdefs/mine/run/", f"{API}quarantine/replay/", f"{API}runs/some-run/cancel/",
+    *(f"/admin/{page}" for page in (
+        "login/", "password_change/", "aggregates/aggdef/", "aggregates/aggdef/add/", "aggregates/aggdef/1/change/",
+        "aggregates/aggdef/preview/", "aggregates/aggdef/1/rebuild/", "aggregates/chart/add/",
+        "aggregates/dashboard/add/", "aggregates/accesstoken/", "aggregates/accesstoken/add/",
+        "aggregates/embedlink/add/", "aggregates/taskswitch/switch/", "auth/user/add/", "auth/user/1/password/",
+        "ingest/quarantineentry/", "django_celery_beat/periodictask/add/")),
+)  # fmt: skip
 QUERIES = {"/q": ["JSON", '{"c": JSON}', '{"c": "a", "b": JSON}', '{"c": "a", "e": JSON}', '{"c": "a", "p": JSON}'],
            "/qr": ["JSON"], f"{API}events/": ["JSON"], f"{API}ranked/X/": ["JSON"]}  # fmt: skip
 FILTER = {"/q": "a", "/qr": "q-0.n=x&q-0.c=a&q-0.f", f"{API}events/": "filter", f"{API}ranked/X/": "filter"}
@@ -99,6 +122,14 @@ def in_headers() -> Iterator[HostileRequest]:
             yield HostileRequest(
                 at(address), "POST", b"--x\r\nContent-Disposition: form-data\r\n\r\n\xff", content_type
             )
+
+
+def in_multipart() -> Iterator[HostileRequest]:
+    for path in WITH_FORM:
+        for content_type in MULTIPART_TYPES:
+            yield HostileRequest(path, "POST", part(FIELD) + LAST, content_type)
+        for body in FORMS:
+            yield HostileRequest(path, "POST", body, "multipart/form-data; boundary=x")
 
 
 def in_admin() -> Iterator[HostileRequest]:
@@ -184,10 +215,21 @@ def once_failed() -> Iterator[HostileRequest]:
     for length in ("x", "-1", "\xb2", "\u0661", "1_0", "9" * 5000):
         for path in ("/q", "/charts/c/", "/login/", f"{API}events/", "/admin/login/"):
             yield HostileRequest(path, "POST", b"a=b", form, {"CONTENT_LENGTH": length})
+    for content_type in (form, "multipart/form-data", "multipart/form-data; boundary=x"):
+        yield HostileRequest(f"{API}events/", "POST", part(FIELD) + LAST, content_type)
+        yield HostileRequest(f"{API}events/", "POST", b'{"type": "x"}', f"{content_type}; a*=b; a*0=c")
+    for content_type in MULTIPART_TYPES:
+        yield HostileRequest("/healthz", content_type=content_type)
+    for headers in (FIELD + b"\r\na: b; c*=d; c*0=e", b"content-disposition: a; name*0=b; name*=c"):
+        yield HostileRequest("/admin/login/", "POST", part(headers) + LAST, "multipart/form-data; boundary=x")
+    for accept in ("text/html; q*=x; q*0=y", "application/json; indent*=x; indent*0=y"):
+        yield HostileRequest(API, headers={"HTTP_ACCEPT": accept})
+        yield HostileRequest(f"{API}aggdefs/", "POST", b"{}", headers={"HTTP_ACCEPT": accept})
     for path in (f"{API}series/{'a/' * 1900}b/", f"{API}ranked/{'a/' * 1900}b/"):
         yield HostileRequest(path, headers={"HTTP_ACCEPT": "text/html"})
 
 
 KINDS: dict[str, Callable[[], Iterator[HostileRequest]]] = {
     "paths": in_paths, "parameters": in_parameters, "bodies": in_bodies, "headers": in_headers, "admin": in_admin,
+    "multipart": in_multipart,
 }  # fmt: skip

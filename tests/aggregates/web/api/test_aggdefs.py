@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from aggregates.definition.definition import MOST_INPUTS, MOST_JSON_CHARS
 from aggregates.models import AggDef, Run
 from aggregates.services import define, set_task_enabled
 
@@ -49,6 +50,13 @@ def test_a_definition_is_created_read_changed_and_deleted(client: Client) -> Non
         ({"name": "no spaces", "task_name": TASK}, 400, "name"),
         ({"name": "x", "task_name": TASK, "inputs": []}, 400, "inputs"),
         ({"name": "x", "task_name": TASK, "inputs": ["a", "event"]}, 400, "inputs"),
+        ({"name": "x", "task_name": TASK, "inputs": ["a.b"] * (MOST_INPUTS + 1)}, 400, "no more than 1000"),
+        (
+            {"name": "x", "task_name": TASK, "filter": {"a": {"$in": [1] * 100_000}}},
+            400,
+            "filter has 300016 characters",
+        ),
+        ({"name": "x", "task_name": TASK, "params": {"a": "x" * MOST_JSON_CHARS}}, 400, "params has 262153 characters"),
         ({"name": "x", "task_name": TASK, "filter": {"$where": "1"}}, 400, "filter"),
         ({"name": "x", "task_name": TASK, "filter": 3}, 400, "filter"),
         ({"name": "x", "task_name": TASK, "output": "event"}, 201, ""),

@@ -45,6 +45,14 @@ def content(closed_site: Any, aggregate: Callable[..., None]) -> Any:
     return closed_site
 
 
+@pytest.mark.parametrize(
+    "accept", ["text/html; q*=x; q*0=y, application/json", "application/json; indent*0=x; indent*=y, */*"]
+)
+def test_a_media_type_with_an_extended_parameter_is_not_chosen(content: Any, viewer: Any, accept: str) -> None:
+    answer = viewer("operate").get("/api/v1/aggdefs/mine/", headers={"accept": accept})
+    assert (answer.status_code, answer["Content-Type"], answer.json()["name"]) == (200, "application/json", "mine")
+
+
 @pytest.fixture
 def viewer(content: Any, token_client: Callable[..., Client]) -> Callable[[str], Client]:
     """Return a function that makes the client of a kind of viewer."""

@@ -10,7 +10,9 @@ import schemathesis
 from django.core.management import call_command
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from hypothesis.strategies import one_of
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from aggregates.web.api.schema import OnceGenerator
 from tests.support.web.server import Server, write_aggregate
@@ -73,11 +75,14 @@ def test_every_operation_is_tested(operations: dict[str, Any]) -> None:
 
 
 def _fuzz(operation: Any, token: str, examples: int, *, derandomize: bool) -> None:
-    """Run all of schemathesis's checks but one: JSON Schema cannot describe filters, zones and cursors exactly, so a
-    request that the document allows can still be answered by 400.
-    """
+    """Run all of schemathesis's checks but two on requests that the document allows, and on others.
 
-    @given(case=operation.as_strategy())
+    JSON Schema cannot describe filters, zones and cursors exactly, so a request that the document allows can still be
+    answered by 400; and a parameter that is empty counts as absent.
+    """
+    modes = [GenerationMode.POSITIVE] + [GenerationMode.NEGATIVE] * _has_input(operation)
+
+    @given(case=one_of([operation.as_strategy(generation_mode=mode) for mode in modes]))
     @settings(
         max_examples=examples,
         derandomize=derandomize,
@@ -86,11 +91,18 @@ def _fuzz(operation: Any, token: str, examples: int, *, derandomize: bool) -> No
         phases=[Phase.explicit, Phase.generate],
     )
     def check(case: Any) -> None:
-        case.call_and_validate(
-            headers={"Authorization": f"Token {token}"}, timeout=90, excluded_checks=[positive_data_acceptance]
-        )
+        answer = case.call(headers={"Authorization": f"Token {token}"}, timeout=90)
+        if answer.status_code != 414:  # of gunicorn, which no address of the document is too long for
+            case.validate_response(answer, excluded_checks=[positive_data_acceptance, negative_data_rejection])
 
     check()
+
+
+def _has_input(operation: Any) -> bool:
+    """Return whether there is something that a request could have wrong, besides a name in the path."""
+    return bool(operation.definition.raw.get("requestBody")) or any(
+        each["in"] == "query" for each in operation.definition.raw.get("parameters", ())
+    )
 
 
 @pytest.mark.django_db

@@ -224,6 +224,11 @@ def test_changes_need_a_csrf_token_with_a_login_and_none_with_a_token(
     refused = strict.patch("/api/v1/aggdefs/mine/", **body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
     assert strict.post("/charts/c/", {"name": "x"}).status_code == 403
+    token = strict.get("/charts/c/").context["csrf_token"]
+    in_form = {"csrfmiddlewaretoken": str(token)}
+    assert strict.post("/api/v1/events/", in_form).status_code == 403
+    refused = strict.post("/api/v1/events/", in_form, headers={"x-csrftoken": str(token)})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")  # there is no ingester
     with_token = token_client("operate")
     with_token.handler.enforce_csrf_checks = True
     assert with_token.patch("/api/v1/aggdefs/mine/", **body).status_code == 200

@@ -158,6 +158,33 @@ def test_a_chart_is_made_and_embedded_without_code(charts: Server, admin_page: P
     expect(page.locator(".bars li").first).to_contain_text("py")
 
 
+def test_every_page_of_the_admin_is_shown_without_errors(charts: Server, admin_page: Page) -> None:
+    """The list of each model, its form for a new row and that of the first one; no script is blocked."""
+    page = admin_page
+    page.goto(charts.url("admin/"))
+    links = page.locator("#content-main tr[class^=model-] a").evaluate_all("links => links.map(link => link.href)")
+    for link in links:
+        page.goto(link)
+        first = page.locator("#result_list tbody th a").first
+        if first.count():
+            first.click()
+            expect(page.locator("#content h1")).to_be_visible()
+    assert {link.split("/admin/")[1].split("/")[1] for link in links} >= {"aggdef", "periodictask", "user", "group"}
+
+
+def test_a_task_in_the_admin_shows_its_crontab_in_words(charts: Server, admin_page: Page) -> None:
+    page = admin_page
+    page.goto(charts.url("admin/django_celery_beat/crontabschedule/add/"))
+    page.get_by_label("Minute").fill("*/5")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.goto(charts.url("admin/django_celery_beat/periodictask/add/"))
+    page.get_by_label("Name:").fill("mine")
+    page.get_by_label("Task (custom):").fill("tasks.mine")
+    page.get_by_label("Crontab Schedule:").select_option(index=1)
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.locator(".field-crontab_translation")).to_contain_text("Every 5 minutes")
+
+
 def test_saving_a_chart_in_the_admin_shows_it(charts: Server, admin_page: Page) -> None:
     page = admin_page
     page.goto(charts.url("charts/area/"))
