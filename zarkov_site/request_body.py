@@ -95,11 +95,7 @@ class TextInUtf8:
         given = str(environ.get("CONTENT_TYPE") or "")
         try:
             kind, parameters = parse_header_parameters(given)
-        except (
-            LookupError,
-            TypeError,
-            ValueError,
-        ):  # of a parameter such as charset*=nonsense''x (RFC 2231, section 4)
+        except (LookupError, TypeError, ValueError):  # of one such as charset*=nonsense''x (RFC 2231, section 4)
             return self._application(environ | {"CONTENT_TYPE": given.partition(";")[0].strip()}, start_response)
         charset = parameters.pop("charset", None)
         if charset is None:
