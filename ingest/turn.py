@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 TURN_S = 0.02  # work between two pauses
+SHORT_TURN_S = 0.002  # the same where many work at once: others wait for the turns of all of them
 # Not 0: after gevent's `sleep(0)` the loop runs up to 50 callbacks, here of 20 ms each, before it looks at sockets.
 PAUSE_S = 0.0001
 _MANY = 64  # small pieces of work between two looks at the clock
@@ -19,14 +20,15 @@ Item = TypeVar("Item")
 
 
 class Turn:
-    """Call `pause` if `TURN_S` have passed since it returned the last time, or since the `Turn` was made."""
+    """Call `pause` if the turn has passed since it returned the last time, or since the `Turn` was made."""
 
-    def __init__(self, pause: Callable[[], object]) -> None:
+    def __init__(self, pause: Callable[[], object], turn_s: float | None = None) -> None:
         self._pause = pause
+        self._turn_s = TURN_S if turn_s is None else turn_s
         self._began = time.monotonic()
 
     def __call__(self) -> None:
-        if time.monotonic() - self._began >= TURN_S:
+        if time.monotonic() - self._began >= self._turn_s:
             self._pause()
             self._began = time.monotonic()
 
@@ -47,8 +49,8 @@ class _WithoutPause(Turn):
 
 
 def sleeping_turn() -> Turn:
-    """Return a `Turn` that sleeps: other requests of a web process, or other threads, go on meanwhile."""
-    return Turn(partial(time.sleep, PAUSE_S))
+    """Return a short `Turn` that sleeps: other requests of a web process, or other threads, go on meanwhile."""
+    return Turn(partial(time.sleep, PAUSE_S), SHORT_TURN_S)
 
 
 NO_PAUSE: Turn = _WithoutPause()  # for programs that read nothing else meanwhile

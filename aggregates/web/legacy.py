@@ -66,7 +66,7 @@ def _ranked(rights: Rights, queries: list[dict[str, Any]], size: ByteLimit) -> H
         before = size.size_bytes
         found = ranking.read_ranked(database(), name, condition, sort, limit, size=size)
         answers[wanted["n"]] = [compute(size.size_bytes - before, to_json_in_pieces, found)]
-    return _respond(answers, _positions(queries))
+    return _respond(answers, _positions(queries), size)
 
 
 @_query_view
@@ -89,12 +89,14 @@ def _time_series(rights: Rights, queries: list[dict[str, Any]]) -> HttpResponse:
             name = _output(wanted)
             zone = output_position.key_time(positions[name], name).zone
             answers[wanted["n"]] = _points_text(batches, zone, query.NAMESPACE + name, size)
-        return _respond(answers, positions)
+        return _respond(answers, positions, size)
 
 
-def _respond(answers: Mapping[str, Iterable[bytes]], positions: Mapping[str, Mapping[str, Any]]) -> HttpResponse:
+def _respond(
+    answers: Mapping[str, Iterable[bytes]], positions: Mapping[str, Mapping[str, Any]], size: ByteLimit
+) -> HttpResponse:
     """Return the answers, which are pieces of JSON already, by their names: put together once, since they are large."""
-    text = b"".join(_document((name, pieces) for name, pieces in answers.items()))
+    text = compute(size.size_bytes, b"".join, _document((name, pieces) for name, pieces in answers.items()))
     return json_text_response(text, headers=freshness.least_current(database(), positions.values()).headers())
 
 

@@ -20,6 +20,8 @@ from zarkov_site.request_limit import FREE_CHUNKS, MIN_MEAN_BYTES, taking_turns
 
 pytestmark = pytest.mark.early
 WITHIN_S = 1.0  # 0.2 on an idle machine; without turns it is several seconds
+UPLOADS = 25
+BESIDE_UPLOADS_S = 0.5  # 0.2 on an idle machine; 0.7 to 1 where each upload has a turn of 20 ms
 ONE = b"1\r\nx\r\n"
 
 
@@ -122,3 +124,12 @@ def test_too_many_chunks_are_refused_and_the_connection_is_closed() -> None:
     with pytest.raises(BadRequestError, match=r"65\d{3} chunks in its first"):
         list(taking_turns((b"" for _ in range(FREE_CHUNKS + 1)), request))
     assert closed == [True]
+
+
+def test_others_are_answered_beside_many_large_uploads(server: Server) -> None:
+    body = b"[" + b" " * (MAX_BODY_BYTES - 16) + b'{"type":"x"}]'
+
+    def attack() -> None:
+        assert server.request("api/v1/events/", body, token=server.token)[0] == 200
+
+    assert_within(BESIDE_UPLOADS_S, lambda: slowest_probe_s(server, *[attack] * UPLOADS), tries=1)

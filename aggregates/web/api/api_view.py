@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
@@ -14,8 +14,10 @@ from rest_framework.views import APIView
 from aggregates.web.api.permission import Capability
 from aggregates.web.api.renderer import EncodedAnswer
 from aggregates.web.compute_thread import compute
-from aggregates.web.json_encoding import to_json, to_json_in_pieces
+from aggregates.web.json_encoding import to_json
 from aggregates.web.series.freshness import HEADERS
+
+JsonParts = Mapping[str, Iterable[bytes]]  # pieces of the JSON of each field
 
 
 class ApiView(APIView):
@@ -41,29 +43,34 @@ class ApiView(APIView):
         return response
 
 
-def with_etag(request: Request, state: Mapping[str, Any], size_bytes: int = 0) -> Response | HttpResponse:
-    """Return `state`, of about `size_bytes`, with an ETag of its data, or 304 if the client already has them.
+def with_etag(
+    request: Request, freshness: Mapping[str, Any], size_bytes: int, encode: Callable[[], JsonParts]
+) -> Response | HttpResponse:
+    """Return a document of the JSON that `encode` returns in pieces by field, with an ETag; about `size_bytes` in all.
 
-    The ETag leaves out the freshness fields, which change with every event; they are in the headers, also of a 304,
-    and in the body.
+    Return 304 instead if the client already has it. The ETag leaves out the freshness fields, which change with every
+    event; they are in the headers, also of a 304, and in the body.
     """
-    data, etag = compute(size_bytes, _encoded, state)
+    data, etag = compute(size_bytes, _encoded, encode)
     known = [part.strip() for part in request.META.get("HTTP_IF_NONE_MATCH", "").split(",")]
     same = etag in known or "*" in known
     answer: Response | HttpResponse = HttpResponseNotModified() if same else Response(data)
     for name, header in HEADERS.items():
-        if state[name] is not None:
-            answer[header] = str(state[name])
+        if freshness[name] is not None:
+            answer[header] = str(freshness[name])
     answer["ETag"] = etag
     answer["Cache-Control"] = "private, no-cache"
     return answer
 
 
-def _encoded(state: Mapping[str, Any]) -> tuple[EncodedAnswer, str]:
-    """Return the state with its JSON, and the ETag."""
-    parts = {name: to_json(name) + b": " + to_json_in_pieces(value) for name, value in state.items()}
+def _encoded(encode: Callable[[], JsonParts]) -> tuple[EncodedAnswer, str]:
+    """Return the document, and the ETag."""
     digest = hashlib.blake2b(digest_size=12)
-    for name, part in parts.items():
-        if name not in HEADERS:
-            digest.update(part)
-    return EncodedAnswer(b"{" + b", ".join(parts.values()) + b"}"), f'W/"{digest.hexdigest()}"'
+    pieces: list[bytes] = []
+    for name, part in encode().items():
+        pieces += [b", " if pieces else b"{", to_json(name), b": "]
+        for piece in part:
+            pieces.append(piece)
+            if name not in HEADERS:
+                digest.update(piece)
+    return EncodedAnswer(b"".join([*pieces, b"}"])), f'W/"{digest.hexdigest()}"'

@@ -10,7 +10,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 
-from aggregates.web.compute_thread import compute
+from aggregates.web.compute_thread import LARGE_BYTES, compute
 from aggregates.web.json_encoding import to_json
 
 
@@ -36,12 +36,14 @@ class AnswerRenderer(JSONRenderer):
     """A JSON renderer for BSON types, which writes NaN as null."""
 
     def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
-        """Return the answer as bytes, indented for the browsable API."""
+        """Return the answer as bytes, indented for the browsable API and those that ask for it, unless it is large."""
         if data is None:
             return b""
         encoded = data.encoded if isinstance(data, EncodedAnswer) else to_json(data)
         indent = self.get_indent(accepted_media_type or "", renderer_context or {})
-        return encoded if indent is None else compute(len(encoded), _indented, encoded, indent)
+        if indent is None or len(encoded) > LARGE_BYTES:
+            return encoded
+        return compute(len(encoded), _indented, encoded, indent)
 
 
 def _indented(encoded: bytes, indent: int) -> bytes:

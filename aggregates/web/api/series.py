@@ -22,9 +22,9 @@ from aggregates.web.api import openapi, serializers
 from aggregates.web.api.api_view import ApiView, with_etag
 from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.auth.stream_access import may_continue
-from aggregates.web.compute_thread import AnswerPlace, compute
-from aggregates.web.json_encoding import plain
-from aggregates.web.live.feed import SeriesFeed, size_of
+from aggregates.web.compute_thread import AnswerPlace
+from aggregates.web.json_encoding import to_json_in_pieces
+from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
 from aggregates.web.series import export, freshness, key_range, output_position, query, ranking
@@ -105,9 +105,9 @@ class SeriesView(ApiView):
         rights.require_name(name)
         with ExitStack() as held:
             state = SeriesFeed(series_query(request, name), database).read_holding(held)
-            if not state["series"]:
+            if not state.series:
                 require_known(rights, name)
-            return with_etag(request, state, size_of(state))
+            return with_etag(request, state.facts, state.size_bytes, state.json_parts)
 
 
 class RankedView(ApiView):
@@ -145,9 +145,12 @@ class RankedView(ApiView):
             found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside, size=size)
             if not found:
                 require_known(rights, name)
-            documents = compute(size.size_bytes, plain, found)
-            state = {"documents": documents, **freshness.of_position(database(), position).document()}
-            return with_etag(request, state, size.size_bytes)
+            current = freshness.of_position(database(), position).document()
+
+            def encode() -> dict[str, list[bytes]]:
+                return {name: [to_json_in_pieces(part)] for name, part in {"documents": found, **current}.items()}
+
+            return with_etag(request, current, size.size_bytes, encode)
 
 
 class ExportView(ApiView):

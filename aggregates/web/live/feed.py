@@ -9,17 +9,19 @@ from typing import Any, Protocol
 
 from pymongo.database import Database
 
-from aggregates.web.compute_thread import compute
-from aggregates.web.json_encoding import to_json, to_json_in_pieces
+from aggregates.web.compute_thread import AnswerPlace, compute
+from aggregates.web.json_encoding import to_json_in_pieces
+from aggregates.web.live.series_state import SeriesState, difference
 from aggregates.web.series import freshness, output_position
 from aggregates.web.series.query import SeriesQuery, read_series
 
 Notice = Mapping[str, Any]
 OpenDatabase = Callable[[], Database[dict[str, Any]]]
 _POINT_BYTES = 25
+MOST_CHANGED = 50_000  # points; a message of more saves little, and takes much memory to make
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class StreamMessage:
     """One server-sent event before it is framed: its kind and its JSON."""
 
@@ -30,7 +32,7 @@ class StreamMessage:
 class Feed(Protocol):
     """A query whose answer is watched. Equal feeds share one channel, so feeds must be hashable.
 
-    A feed can have an attribute `poll_s`, which replaces `SendPacing.poll_s`.
+    A feed can have an attribute `poll_s`, which replaces `SendPacing.poll_s`. Large states have one `size_bytes`.
     """
 
     def concerns(self, notice: Notice) -> bool:
@@ -74,66 +76,51 @@ class SeriesFeed:
             self._names = {self.query.name, current.aggdef}
         return current.through
 
-    def read(self) -> dict[str, Any]:
-        """Return the whole answer in the form of the API."""
+    def read(self) -> SeriesState:
+        """Return the whole answer."""
         with ExitStack() as held:
             return self.read_holding(held)
 
-    def read_holding(self, held: ExitStack) -> dict[str, Any]:
+    def read_holding(self, held: ExitStack) -> SeriesState:
         """Return the same; a large one holds its place among large answers until `held` is closed."""
         database = self._open_database()
         position = output_position.find(database, self.query.name)
         current = freshness.of_position(database, position)
         chart = read_series(database, self.query, position, held)
-        return {"series": [series.document() for series in chart.series], **chart.facts(), **current.document()}
+        points_bytes = _POINT_BYTES * sum(len(series.data) for series in chart.series)
+        return compute(points_bytes, SeriesState.of, chart.series, {**chart.facts(), **current.document()})
 
-    def whole(self, state: dict[str, Any]) -> StreamMessage:
-        return StreamMessage("series", compute(size_of(state), to_json_in_pieces, state))
+    def whole(self, state: SeriesState) -> StreamMessage:
+        return StreamMessage("series", compute(state.size_bytes, state.json))
 
-    def change(self, before: dict[str, Any], after: dict[str, Any]) -> StreamMessage | None:
-        return compute(size_of(after), series_change, before, after)
-
-
-def size_of(state: Mapping[str, Any]) -> int:
-    """Return about how many bytes the JSON of all series has."""
-    return _POINT_BYTES * sum(len(series["data"]) for series in state["series"])
+    def change(self, before: SeriesState, after: SeriesState) -> StreamMessage | None:
+        with AnswerPlace() as place:
+            place.take(after.size_bytes)
+            return compute(after.size_bytes, series_change, before, after)
 
 
-def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> StreamMessage | None:
+def series_change(before: SeriesState, after: SeriesState) -> StreamMessage | None:
     """Return the message that leads from `before` to `after`; None if they are equal.
 
-    It is `points` (`set` and `gone` per series), or `series` with everything if the series differ, most points changed,
+    It is `points` (`set` and `gone` per series), or `series` with everything if the series differ, many points changed,
     or a series that changed has two points at one x. Applying `set` and `gone` to the series of `before`, by
     `[key, field]`, gives exactly those of `after`.
     """
     if before == after:
         return None
-    same_series = [_identity(series) for series in before["series"]] == [
-        _identity(series) for series in after["series"]
-    ]
-    if not same_series or before.keys() != after.keys():
-        return StreamMessage("series", to_json_in_pieces(after))
+    same_series = [each.name for each in before.series] == [each.name for each in after.series]
+    if not same_series or before.facts.keys() != after.facts.keys():
+        return StreamMessage("series", after.json())
     changes = []
-    changed = total = 0
-    for old, new in zip(before["series"], after["series"], strict=True):
-        if old["data"] == new["data"]:
-            total += len(new["data"])
+    left = max(50, min(MOST_CHANGED, sum(each.count for each in after.series) // 2))
+    for old, new in zip(before.series, after.series, strict=True):
+        if old.pieces == new.pieces:
             continue
-        have = {point[0]: point[1] for point in old["data"]}
-        new_points = [point for point in new["data"] if point[0] not in have or have[point[0]] != point[1]]
-        left = {point[0] for point in new["data"]}
-        if len(have) < len(old["data"]) or len(left) < len(new["data"]):
-            return StreamMessage("series", to_json_in_pieces(after))
-        gone = [x for x in have if x not in left]
-        total += len(new["data"])
-        changed += len(new_points) + len(gone)
-        if new_points or gone:
-            changes.append({"key": new["key"], "field": new["field"], "set": new_points, "gone": gone})
-    if changed > 50 and changed * 2 > total:
-        return StreamMessage("series", to_json_in_pieces(after))
-    rest = {name: value for name, value in after.items() if name != "series"}
-    return StreamMessage("points", to_json({"series": changes, **rest}))
-
-
-def _identity(series: Mapping[str, Any]) -> tuple[Any, ...]:
-    return series["key"], series["field"], series["label"]
+        found = None if old.repeats or new.repeats else difference(old, new, left)
+        if found is None:
+            return StreamMessage("series", after.json())
+        points, gone = found
+        left -= len(points) + len(gone)
+        if points or gone:
+            changes.append({"key": new.key, "field": new.field, "set": points, "gone": gone})
+    return StreamMessage("points", to_json_in_pieces({"series": changes, **after.facts}))

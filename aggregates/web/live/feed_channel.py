@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from typing import Any
 
 from aggregates.web.exceptions import WebError
 from aggregates.web.live.feed import Feed, Notice, StreamMessage
+from aggregates.web.live.state_budget import StateBudget
 
 log = logging.getLogger(__name__)
 
 KEPT_MESSAGES = 200  # a viewer that is further behind gets the whole state instead
+KEPT_BYTES = 2**20  # of these messages; no more than the state has, beyond `LEAST_KEPT_BYTES`
+LEAST_KEPT_BYTES = 2**15
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,22 @@ class FeedChannel:
     in event ids.
     """
 
-    def __init__(self, feed: Feed, uid: str, pace: SendPacing, close: Callable[[FeedChannel], None]) -> None:
+    def __init__(
+        self, feed: Feed, uid: str, pace: SendPacing, budget: StateBudget, close: Callable[[FeedChannel], None]
+    ) -> None:
         self.feed = feed
         self.uid = uid
         self._pace = pace
+        self._budget = budget
         self._poll_s = getattr(feed, "poll_s", pace.poll_s)
         self._on_close = close
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._log: deque[tuple[int, StreamMessage]] = deque(maxlen=KEPT_MESSAGES)
+        self._log: deque[tuple[int, StreamMessage]] = deque()
+        self._log_bytes = 0
         self._state: Any = None
-        self._whole: StreamMessage | None = None  # the whole state, made once for all new viewers
+        # The whole state, made once for all new viewers and kept while it is on the way to one of them.
+        self._whole: weakref.ref[StreamMessage] | None = None
         self._version = 0  # 0 = nothing read yet
         self.error: WebError | None = None  # of the last read, after which the state is out of date
         self._viewers: set[threading.Event] = set()
@@ -103,9 +112,13 @@ class FeedChannel:
             missing = [message for number, message in self._log if number > version]
             if 0 < version < self._version and len(missing) == self._version - version:
                 return self._version, missing
-            if self._whole is None and self._version:
-                self._whole = self.feed.whole(self._state)
-            return self._version, [self._whole] if self._whole is not None else []
+            if not self._version:
+                return 0, []
+            whole = self._whole() if self._whole is not None else None
+            if whole is None:
+                whole = self.feed.whole(self._state)
+                self._whole = weakref.ref(whole)
+            return self._version, [whole]
 
     def _run(self) -> None:
         try:
@@ -116,6 +129,7 @@ class FeedChannel:
         finally:  # whatever ended it: viewers get another channel when they reconnect
             self._on_close(self)
             self.stop()
+            self._budget.release(self)
 
     def _await_change(self) -> bool:
         """Wait until it is time to read again. Return True if the channel must end instead."""
@@ -143,6 +157,8 @@ class FeedChannel:
         try:
             self._stamp = self.feed.stamp()
             state = self.feed.read()
+            size_bytes = getattr(state, "size_bytes", 0)
+            self._budget.keep(self, size_bytes + min(size_bytes, KEPT_BYTES))
             # After an error all viewers get the whole state, changed or not, so that they know it is current again.
             known = self._version > 0 and self.error is None
             message = self.feed.change(self._state, state) if known else self.feed.whole(state)
@@ -161,11 +177,18 @@ class FeedChannel:
             if message is None:
                 return
             self._state = state
-            self._whole = None
+            self._whole = None if known else weakref.ref(message)
             self._version += 1
-            self._log.append((self._version, message))
+            self._keep(message, max(min(size_bytes, KEPT_BYTES), LEAST_KEPT_BYTES))
             for viewer in self._viewers:
                 viewer.set()
+
+    def _keep(self, message: StreamMessage, most_bytes: int) -> None:
+        """Keep a message for viewers that are behind, at the cost of older ones; none that is too large itself."""
+        self._log.append((self._version, message))
+        self._log_bytes += len(message.data)
+        while self._log_bytes > most_bytes or len(self._log) > KEPT_MESSAGES:
+            self._log_bytes -= len(self._log.popleft()[1].data)
 
     def _record_error(self, error: WebError) -> None:
         with self._lock:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from aggregates.web.exceptions import UnavailableError
 from aggregates.web.json_encoding import to_json
 from aggregates.web.live.feed import Feed, Notice, StreamMessage
 from aggregates.web.live.feed_channel import FeedChannel, SendPacing
+from aggregates.web.live.state_budget import StateBudget
 from ingest.log_limit import LogLimit
 
 log = logging.getLogger(__name__)
@@ -20,8 +22,9 @@ _log_limit = LogLimit(LOG_EVERY_S)
 class Hub:
     """Give every feed one channel while it has viewers. Any thread may call any method."""
 
-    def __init__(self, pace: SendPacing | None = None) -> None:
+    def __init__(self, pace: SendPacing | None = None, budget: StateBudget | None = None) -> None:
         self._pace = pace or SendPacing()
+        self._budget = budget or StateBudget()
         self._lock = threading.Lock()
         self._channels: dict[Feed, FeedChannel] = {}
         self._past_reads = 0  # of channels that have ended
@@ -30,6 +33,12 @@ class Hub:
     def reads(self) -> int:
         """Return the number of times feeds were read since the hub was created."""
         return self._past_reads + sum(channel.reads for channel in self.channels())
+
+    def check_room(self, feeds: Iterable[Feed]) -> None:
+        """Raise `UnavailableError` if some of `feeds` have no channel yet, and there is no memory for them."""
+        with self._lock:
+            if count := sum(feed not in self._channels for feed in feeds):
+                self._budget.check_room(count)
 
     def watch(self, feeds: Mapping[str, Feed], last_event_id: str = "") -> Viewer:
         """Return a viewer of `feeds`, keyed by the names in its messages, that continues after `last_event_id`."""
@@ -45,13 +54,14 @@ class Hub:
                     log.exception("notice not handled channel=%s notice=%.200r", channel.uid, notice)
 
     def channel(self, feed: Feed) -> FeedChannel:
-        """Return the channel of a feed, started now if there is none."""
+        """Return the channel of a feed, started now if there is none. Raise `UnavailableError` if memory is short."""
         with self._lock:
             channel = self._channels.get(feed)
             if channel is None or channel.closed:
-                channel = self._channels[feed] = FeedChannel(
-                    feed, secrets.token_hex(4), self._pace, self._remove_channel
-                )
+                self._budget.check_room(1)
+                channel = FeedChannel(feed, secrets.token_hex(4), self._pace, self._budget, self._remove_channel)
+                self._budget.keep(channel, 0)
+                self._channels[feed] = channel
                 channel.start()
             return channel
 
@@ -77,11 +87,15 @@ class Viewer:
     def __init__(self, hub: Hub, feeds: Mapping[str, Feed], have: dict[str, int]) -> None:
         self._changed = threading.Event()
         self._channels: dict[str, FeedChannel] = {}
-        for name, feed in feeds.items():
-            channel = hub.channel(feed)
-            while not channel.add(self._changed):
+        try:
+            for name, feed in feeds.items():
                 channel = hub.channel(feed)
-            self._channels[name] = channel
+                while not channel.add(self._changed):
+                    channel = hub.channel(feed)
+                self._channels[name] = channel
+        except UnavailableError:
+            self.close()
+            raise
         self._have = {name: have.get(channel.uid, 0) for name, channel in self._channels.items()}
         self._changed.set()
 

@@ -29,8 +29,10 @@ def respond(request: HttpRequest, feeds: Mapping[str, Feed], allowed: Callable[[
     """Return a stream of `feeds` that continues after the `Last-Event-ID` of the request.
 
     Closes Django's database connections, so that open streams hold none: the view must have read what it needs.
-    `allowed` is called every `CHECK_S`; the stream ends if it returns False.
+    `allowed` is called every `CHECK_S`; the stream ends if it returns False. Raise `UnavailableError` if there is no
+    memory for what a channel keeps.
     """
+    process_hub.hub().check_room(feeds.values())
     last = request.META.get("HTTP_LAST_EVENT_ID", "") or request.GET.get("last_event_id", "")
     connections.close_all()
     response = StreamingHttpResponse(_events(feeds, last, allowed), content_type="text/event-stream; charset=utf-8")

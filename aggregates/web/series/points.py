@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from bson import Decimal128
 
 from aggregates.keys.period_length import Step
 from aggregates.period import Unit
+from aggregates.web.exceptions import TooLargeError
 from aggregates.web.json_encoding import decimal_number
 from aggregates.web.series import outlier
 from aggregates.web.series.granularity import DAY_MS, Granularity
@@ -24,10 +25,12 @@ from aggregates.web.series.measure import measure
 from aggregates.web.series.output_key import chart_x, complete_parts, parse_period, split_key
 from aggregates.web.series.time_span import OPEN, TimeSpan, instant_ms
 
+MAX_POINTS: Final = 1_000_000  # of an answer, which takes some 120 bytes of memory for each
+_SERIES_POINTS: Final = 3  # a series takes as much memory as so many points
 _STEPS: tuple[Unit, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
 
 
-@dataclass
+@dataclass(slots=True)
 class Series:
     """One line of a chart."""
 
@@ -102,7 +105,7 @@ def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, lis
 
 
 def by_dimension(
-    documents: Sequence[Mapping[str, Any]],
+    documents: Iterable[Mapping[str, Any]],
     *,
     span: KeySpan,
     prefix: str = "",
@@ -111,7 +114,7 @@ def by_dimension(
     shown_zone: str = "",
     now: datetime | None = None,
 ) -> ChartData:
-    """Return one series per combination of dimensions and field.
+    """Return one series per combination of dimensions and field. `documents` may be looped over twice.
 
     Two points of a series have the same x if their keys name the same instant in two ways: `2026-01-01` and
     `2026-01-01T00:00Z`, or an hour that the clock skips and the next. They are in the order of the documents.
@@ -128,8 +131,9 @@ def by_dimension(
     found: dict[tuple[str, str], Series] = {}
     spelled: set[Unit] = set()
     offsets: set[timedelta] = set()
-    undated = 0
-    for document in documents:
+    undated = count = 0
+    size = _PointLimit(found)
+    for count, document in enumerate(documents, 1):  # noqa: B007 - used after the loop
         dimensions, x, step, offset = _place(_below(document["_id"], shared), zone)
         if step is None:
             undated += 1
@@ -139,12 +143,13 @@ def by_dimension(
         spelled.add(step)
         if offset is not None:
             offsets.add(offset)
-        for name, y in _numbers(document.get("value"), fields):
+        for name, y in size.counted(_numbers(document.get("value"), fields)):
             series = found.get((dimensions, name))
             if series is None:
+                size.take(_SERIES_POINTS)
                 series = found[dimensions, name] = Series(_label(dimensions, name, shared), dimensions, name)
             series.data.append([x, y])
-    if undated > len(documents) / 2:
+    if undated > count / 2:
         return _by_category(documents, shared, fields)
     chart = ChartData(list(found.values()), undated=undated, shown_zone=shown_zone)
     if found:
@@ -163,12 +168,32 @@ def by_dimension(
     return chart
 
 
+class _PointLimit:
+    """Count the points of an answer. Empty it and raise `TooLargeError` if they become too many."""
+
+    def __init__(self, found: dict[Any, Series]) -> None:
+        self._found = found
+        self._left = MAX_POINTS
+
+    def take(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            while self._found:  # all at once they would be freed in one call of C, which lets no other thread run
+                self._found.popitem()
+            raise TooLargeError(f"the answer has more than {MAX_POINTS} points: use a shorter range, or fewer fields")
+
+    def counted(self, numbers: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        self.take(len(numbers))
+        return numbers
+
+
 def _by_category(documents: Iterable[Mapping[str, Any]], shared: str, fields: tuple[str, ...]) -> ChartData:
     """Return one series for each field, with the rest of each key as x."""
     found: dict[str, Series] = {}
+    size = _PointLimit(found)
     for document in documents:
         x = _category(_below(document["_id"], shared))
-        for name, y in _numbers(document.get("value"), fields):
+        for name, y in size.counted(_numbers(document.get("value"), fields)):
             series = found.setdefault(name, Series(_label("", name, shared), "", name))
             series.data.append([x, y])
     return ChartData(list(found.values()))
@@ -180,7 +205,8 @@ def _in_order(chart: ChartData) -> list[float]:
         series.data.sort(key=itemgetter(0))
     if len(chart.series) == 1:
         return [point[0] for point in chart.series[0].data]
-    return sorted({point[0] for series in chart.series for point in series.data})
+    # Most series have the same times: in their order, one call of C, which lets no other thread run, soon sorts them.
+    return sorted(dict.fromkeys(point[0] for series in chart.series for point in series.data))
 
 
 def _set_bulk(chart: ChartData, starts: list[float], step: Step, now: datetime | None) -> tuple[int, int]:
@@ -266,7 +292,7 @@ def _category(key: Any) -> Any:
     return key if isinstance(key, str) else key.isoformat() if isinstance(key, datetime) else chart_x(key, "UTC")
 
 
-def _numbers(value: Any, fields: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
+def _numbers(value: Any, fields: tuple[str, ...]) -> list[tuple[str, Any]]:
     """Return the numbers in a value by field; None for one that is not finite."""
     if not isinstance(value, Mapping):
         pairs: Iterable[tuple[str, Any]] = [("value", value)] if not fields or "value" in fields else []

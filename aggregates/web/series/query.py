@@ -21,11 +21,10 @@ from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import key_range, output_position, points
 from aggregates.web.series.document_reader import (
-    BATCH_DOCUMENTS,
     Batch,
     ByteLimit,
     Document,
-    decoded,
+    StoredDocuments,
     iter_decoded,
     read_batches,
 )
@@ -123,16 +122,17 @@ def read_series(
         return ChartData([])
     condition = key_range.condition(database, collection, query.prefix, span.outer())
     limit = ByteLimit(MAX_SERIES_BYTES, held.enter_context(AnswerPlace()))
-    documents: list[Document] = []
+    documents = StoredDocuments(database.codec_options)
+    work_bytes = 0
     for batch in _read(database, collection, condition):
         limit.take(len(batch.documents))
-        documents += compute(batch.work_bytes, decoded, batch.documents, database.codec_options)
-    check_count(len(documents), collection)
-    return compute(limit.size_bytes, _chart, documents, query, span, now)
+        documents.add(batch.documents)
+        work_bytes = batch.work_bytes
+    check_count(documents.count, collection)
+    return compute(max(work_bytes, limit.size_bytes), _chart, documents, query, span, now)
 
 
-def _chart(documents: list[Document], query: SeriesQuery, span: KeySpan, now: datetime) -> ChartData:
-    """Return the series of `documents`, which is empty afterwards."""
+def _chart(documents: StoredDocuments, query: SeriesQuery, span: KeySpan, now: datetime) -> ChartData:
     chart = points.by_dimension(
         documents,
         prefix=query.prefix,
@@ -142,8 +142,6 @@ def _chart(documents: list[Document], query: SeriesQuery, span: KeySpan, now: da
         shown_zone=query.zone,
         now=now,
     )
-    while documents:  # all at once they would be freed in one call of C, which gives way to nobody
-        del documents[-BATCH_DOCUMENTS:]
     fill_in(chart, query.fill, now, limit=query.limit)
     return chart
 

@@ -38,7 +38,7 @@ def pauses(producer: Producer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
     class Clock:
         sleep, monotonic = found.append, turn.time.monotonic
 
-    monkeypatch.setattr(turn, "TURN_S", 0.0)
+    monkeypatch.setattr(turn, "SHORT_TURN_S", 0.0)
     monkeypatch.setattr(turn, "time", Clock)
     return found
 

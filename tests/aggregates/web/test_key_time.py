@@ -16,6 +16,7 @@ from aggregates.web.embed import chart_feed
 from tests.support.aggregates.definitions import task_name
 from tests.support.aggregates.event_source import NOON, Producer, event
 from tests.support.web.configuration import configure
+from tests.support.web.feed_answer import answer_of
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
@@ -67,7 +68,7 @@ def test_every_answer_reads_a_key_where_its_events_are(
     assert client.get("/q", query).json() == {"n": {"value": [[x, 1]]}}
     assert client.get("/qs", {"q-0.n": "n", "q-0.c": name}).json() == {"n": {"value": [[x, 1]]}}
     chart = Chart.objects.create(slug="c", title="c", aggregate=name)
-    assert xs(chart_feed(chart, {}).read()) == [x]
+    assert xs(answer_of(chart_feed(chart, {}))) == [x]
     for begin, found in ((start, 1), (start + timedelta(seconds=1), 0)):
         answer = client.get(f"/api/v1/export/{name}.jsonl", {"from": begin.isoformat()})
         assert len(b"".join(answer.streaming_content).splitlines()) == found  # type: ignore[attr-defined]

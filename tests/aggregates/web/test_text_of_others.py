@@ -19,6 +19,7 @@ from aggregates.web import mongo
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.overview_feed import OverviewFeed
 from aggregates.web.series.query import SeriesQuery
+from tests.support.web.feed_answer import answer_of
 
 pytestmark = pytest.mark.django_db(transaction=True)  # streams close their connection
 NO_UTF_8 = b"\xff\xed\xa0\x80"  # bytes of nothing, and half of a surrogate pair
@@ -80,7 +81,7 @@ def test_every_address_answers(client: Client, accept: str) -> None:
 
 def test_texts_of_different_bytes_stay_different(client: Client, database: Database[Any]) -> None:
     database["zagg.b"].insert_many(DOCUMENTS[:2])
-    (one, other) = SeriesFeed(SeriesQuery("b"), mongo.database).read()["series"]
+    (one, other) = answer_of(SeriesFeed(SeriesQuery("b"), mongo.database))["series"]
     assert [one["key"], other["key"]] == [r"\xfe\xfe\xfe\xfe", SHOWN]
     assert [one["data"], other["data"]] == [[[DAY, 2]], [[DAY, 1]]]
     assert json.loads(client.get(ADDRESSES[0]).content)["a"][SHOWN] == [[DAY + 86_400_000, 2]]

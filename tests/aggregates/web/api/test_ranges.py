@@ -16,6 +16,7 @@ from aggregates.keys.key_time import KeyTime
 from aggregates.models.chart import Chart
 from aggregates.web.embed import chart_feed
 from tests.support.web.configuration import configure
+from tests.support.web.feed_answer import answer_of
 from tests.support.web.series_answer import points, series
 
 pytestmark = pytest.mark.django_db
@@ -285,5 +286,5 @@ def test_charts_and_embeds_read_dates_as_their_keys_do(open_site: Any, aggregate
     others = Chart.objects.create(slug="d", title="d", aggregate="days", start="2011-06-29")
     asked = {"from": "2011-07", "to": "2011-07", "tz": "Asia/Tokyo"}
     for feed in (chart_feed(chart, {}), chart_feed(others, asked)):
-        (line,) = feed.read()["series"]
+        (line,) = answer_of(feed)["series"]
         assert [x for x, _ in line["data"]] == july

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.database import Database
 
+from aggregates.web.live import feed as feed_module
+from aggregates.web.live import series_state
 from aggregates.web.live.feed import SeriesFeed, series_change
+from aggregates.web.live.series_state import SeriesState
+from aggregates.web.series.points import Series
 from aggregates.web.series.query import SeriesQuery
 
 _points = st.dictionaries(st.integers(0, 40), st.integers(0, 3) | st.none(), max_size=40)
+
+
+def _encoded(answer: Mapping[str, Any]) -> SeriesState:
+    facts = {name: value for name, value in answer.items() if name != "series"}
+    return SeriesState.of([Series(**deepcopy(one)) for one in answer["series"]], facts)
 
 
 def _state(series: list[dict[int, Any]], through: int) -> dict[str, Any]:
@@ -26,10 +38,17 @@ def _state(series: list[dict[int, Any]], through: int) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _short_pieces() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(series_state, "_PIECE_POINTS", 7)
+        yield
+
+
 @given(st.lists(_points, min_size=1, max_size=3), st.lists(_points, min_size=1, max_size=3), st.integers(0, 1))
 def test_applying_a_change_gives_the_new_state_exactly(before: Any, after: Any, step: int) -> None:
     old, new = _state(before, 1), _state(after, 1 + step)
-    message = series_change(old, new)
+    message = series_change(_encoded(old), _encoded(new))
     if message is None:
         assert old == new
         return
@@ -72,6 +91,18 @@ def test_a_change_beside_two_points_at_one_x_sends_all_of_them() -> None:
         (state([0, 1]), state([0, 1], [0, 2])),
         (state([0, 1], [0, 2]), state([0, 2])),
     ):
-        message = series_change(before, after)
+        message = series_change(_encoded(before), _encoded(after))
         assert message is not None
         assert (message.kind, json.loads(message.data)) == ("series", after)
+
+
+def test_a_change_of_many_points_sends_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "MOST_CHANGED", 60)
+    old = _state([dict.fromkeys(range(200), 0)], 1)
+    kinds = []
+    for count in (60, 61):
+        new = _state([dict.fromkeys(range(200), 0) | dict.fromkeys(range(count), 1)], 2)
+        message = series_change(_encoded(old), _encoded(new))
+        assert message is not None
+        kinds.append(message.kind)
+    assert kinds == ["points", "series"]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from aggregates.web.exceptions import UnavailableError
 from aggregates.web.live.feed import StreamMessage
-from aggregates.web.live.feed_channel import KEPT_MESSAGES, SendPacing
+from aggregates.web.live.feed_channel import KEPT_MESSAGES, LEAST_KEPT_BYTES, SendPacing
 from aggregates.web.live.hub import Hub, Viewer
+from aggregates.web.live.state_budget import CHANNEL_BYTES, StateBudget
 from tests.support.waiting import eventually
 
 FAST = SendPacing(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
@@ -42,6 +44,23 @@ class NumberFeed:
 
     def change(self, before: Any, after: Any) -> StreamMessage | None:
         return None if before == after else StreamMessage("change", json.dumps([before, after]).encode())
+
+
+class SizedState(str):
+    """A state that says how many bytes it has."""
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self)
+
+
+class TextFeed(NumberFeed):
+    """A feed of a text."""
+
+    value: Any
+
+    def read(self) -> Any:
+        return SizedState(super().read())
 
 
 @pytest.fixture
@@ -128,6 +147,49 @@ def test_a_viewer_that_is_too_far_behind_gets_the_whole_state(hub: Hub) -> None:
             next_message(other)
         with hub.watch({"": feed}, last) as again:
             assert next_message(again)[:2] == ("whole", KEPT_MESSAGES + 4)
+
+
+def test_the_messages_that_are_kept_have_no_more_bytes_than_the_state(hub: Hub) -> None:
+    feed = TextFeed()
+    feed.value = "x" * LEAST_KEPT_BYTES
+    with hub.watch({"": feed}) as viewer, hub.watch({"": feed}) as other:
+        last = next_message(viewer)[2]
+        next_message(other)
+        feed.value = "y" * LEAST_KEPT_BYTES  # the change has both, more bytes than the state
+        hub.handle_notice({"name": "n"})
+        assert next_message(other)[0] == "whole"
+        with hub.watch({"": feed}, last) as again:
+            assert next_message(again)[0] == "whole"
+
+
+def test_a_state_without_room_is_a_problem_until_there_is_room() -> None:
+    hub = Hub(FAST, StateBudget(3 * CHANNEL_BYTES, 0))
+    one, two = TextFeed("one"), TextFeed("two")
+    one.value, two.value = "x" * (CHANNEL_BYTES // 2), "y" * CHANNEL_BYTES
+    with ExitStack() as held:
+        viewer = held.enter_context(hub.watch({"": one}))
+        assert next_message(viewer)[0] == "whole"
+        with hub.watch({"": two}) as other:
+            kind, data, _ = next_message(other)
+            assert (kind, data["error"]["code"]) == ("problem", "unavailable")
+            held.close()
+            eventually(lambda: len(hub.channels()) == 1)
+            two.mark = 1
+            eventually(lambda: any(message.kind == "whole" for _, _, message in other.wait(0.1)))
+
+
+def test_newcomers_are_refused_while_there_is_no_room_for_a_channel() -> None:
+    hub = Hub(FAST, StateBudget(2 * CHANNEL_BYTES, 0))
+    one, two = NumberFeed("one"), NumberFeed("two")
+    with hub.watch({"": one}), hub.watch({"": two}):
+        hub.check_room([one, two])  # they are open already
+        with pytest.raises(UnavailableError):
+            hub.check_room([NumberFeed("three")])
+        with pytest.raises(UnavailableError):
+            hub.watch({"a": one, "b": NumberFeed("three")})
+        assert [channel.viewers for channel in hub.channels()] == [1, 1]
+    eventually(lambda: not hub.channels())
+    hub.check_room([NumberFeed("three")])
 
 
 def test_only_the_last_message_of_a_batch_has_an_id(hub: Hub) -> None:

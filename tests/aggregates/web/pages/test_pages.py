@@ -19,6 +19,7 @@ from aggregates.web.exceptions import BadRequestError
 from aggregates.web.pages import chart_figure
 from aggregates.web.series import latest_documents
 from aggregates.web.series.chart_query import chart_errors
+from tests.support.web.feed_answer import answer_of
 
 Aggregate = Callable[..., None]
 
@@ -85,7 +86,7 @@ def test_a_locked_prefix_covers_whole_parts_of_keys(
     assert link.locked_prefix == locked
     aggregate("c", {f"customer-{number}/2024-01-01": 1 for number in (7, 70, 8)})
     chart = Chart(slug="c", title="C", aggregate="c", prefix="customer-")
-    shown = embed.chart_feed(chart, {}, prefix=link.locked_prefix).read()["series"]
+    shown = answer_of(embed.chart_feed(chart, {}, prefix=link.locked_prefix))["series"]
     assert [line["label"] for line in shown] == (
         ["customer-7"] if locked else ["customer-7", "customer-70", "customer-8"]
     )
@@ -122,34 +123,34 @@ def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> Non
     aggregate("f", {"x/2024-01-01": 1, "x/2999-01-01": 1})
     chart = Chart(slug="f", title="F", aggregate="f", start="2020-01-01")
     for given in ({}, {"from": "-100y"}, {"from": ""}, {"to": ""}, {"from": "-100y", "to": ""}):
-        shown = embed.chart_feed(chart, given).read()["series"]
+        shown = answer_of(embed.chart_feed(chart, given))["series"]
         assert [x for x, _ in shown[0]["data"]] == [1704067200000.0]
-        assert embed.chart_feed(chart, given).read()["later"] == 1
+        assert answer_of(embed.chart_feed(chart, given))["later"] == 1
     with pytest.raises(BadRequestError, match="is after to"):
         embed.chart_feed(chart, {"from": "2998"})
     chart.end = "3000-01-01"
-    assert len(embed.chart_feed(chart, {}).read()["series"][0]["data"]) == 2
+    assert len(answer_of(embed.chart_feed(chart, {}))["series"][0]["data"]) == 2
 
 
 @pytest.mark.parametrize(("kind", "fill"), [("line", "gap"), ("table", "")])
 def test_filled_charts_and_tables_end_now_too(site: Any, aggregate: Aggregate, kind: str, fill: str) -> None:
     aggregate("f", {"x/2024-01": 1, "x/2024-03": 1, "x/2999-01": 1})
     chart = Chart(slug="f", title="F", aggregate="f", kind=kind, fill=fill)
-    [shown] = embed.chart_feed(chart, {}).read()["series"]
+    [shown] = answer_of(embed.chart_feed(chart, {}))["series"]
     assert [x for x, y in shown["data"] if y] == [1704067200000.0, 1709251200000.0]
 
 
 def test_a_chart_of_nothing_but_the_future_shows_it(site: Any, aggregate: Aggregate) -> None:
     aggregate("f", {"x/2998-01-01": 1, "x/2999-01-01": 1})
-    answer = embed.chart_feed(Chart(slug="f", title="F", aggregate="f"), {}).read()
+    answer = answer_of(embed.chart_feed(Chart(slug="f", title="F", aggregate="f"), {}))
     assert (len(answer["series"][0]["data"]), "later" in answer) == (2, False)
 
 
 def test_a_chart_whose_range_names_a_month_shows_all_of_it(site: Any, aggregate: Aggregate) -> None:
     aggregate("f", {"x/2024-01-31T23:00": 1, "x/2024-02-01T00:00": 2, "x/2024-02-29T23:00": 3, "x/2024-03-01T00:00": 4})
     chart = Chart(slug="f", title="F", aggregate="f", start="2024-02", end="2024-02", zone="UTC")
-    assert [y for _, y in embed.chart_feed(chart, {}).read()["series"][0]["data"]] == [2, 3]
-    shown = embed.chart_feed(chart, {"from": "2024-02-29T23:00 00:00"}, adjustable=True).read()["series"]
+    assert [y for _, y in answer_of(embed.chart_feed(chart, {}))["series"][0]["data"]] == [2, 3]
+    shown = answer_of(embed.chart_feed(chart, {"from": "2024-02-29T23:00 00:00"}, adjustable=True))["series"]
     assert [y for _, y in shown[0]["data"]] == [3, 4]
     with pytest.raises(BadRequestError, match="from = '2999' is after to = 'now'"):
         embed.chart_feed(chart, {"from": "2999"})
@@ -172,9 +173,9 @@ def test_a_viewer_chooses_both_ends_and_the_zone_of_a_chart(
 ) -> None:
     aggregate("f", {"x/2024-01-31T23:00": 1, "x/2024-02-01T00:00": 2, "x/2024-02-29T23:00": 3, "x/2024-03-01T00:00": 4})
     chart = Chart(slug="f", title="F", aggregate="f", start="2024-02", end="2024-02", zone="UTC")
-    read = embed.chart_feed(chart, given).read()["series"]
+    read = answer_of(embed.chart_feed(chart, given))["series"]
     assert [y for _, y in read[0]["data"]] == shown
-    locked = embed.chart_feed(chart, given, adjustable=False).read()["series"]
+    locked = answer_of(embed.chart_feed(chart, given, adjustable=False))["series"]
     assert [y for _, y in locked[0]["data"]] == [2, 3]
 
 

@@ -10,6 +10,8 @@ import pytest
 from bson import Decimal128, Int64
 
 from aggregates.keys.key_time import KeyTime
+from aggregates.web.exceptions import TooLargeError
+from aggregates.web.series import points as points_module
 from aggregates.web.series.key_span import KeySpan
 from aggregates.web.series.points import ChartData, by_dimension, by_field, keep_largest
 from aggregates.web.series.time_span import OPEN, TimeSpan
@@ -195,3 +197,13 @@ def test_a_range_that_reaches_now_has_no_future_and_one_that_starts_later_is_who
 
 def test_the_bulk_of_keys_that_are_no_dates_is_everything() -> None:
     assert bulk_of({"py": 3, "rst": 4}).series[0].data == [["py", 3], ["rst", 4]]
+
+
+@pytest.mark.parametrize("key", ["x{}/2024-01-01", "x/{}"])
+def test_an_answer_has_a_largest_number_of_points_and_series(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {key.format(number): {"a": 1, "b": 2} for number in range(10)}
+    monkeypatch.setattr(points_module, "MAX_POINTS", 80)
+    assert sum(len(series.data) for series in chart(values).series) == 20
+    monkeypatch.setattr(points_module, "MAX_POINTS", 19)
+    with pytest.raises(TooLargeError, match="more than 19 points"):
+        chart(values)
