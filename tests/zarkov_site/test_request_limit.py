@@ -14,14 +14,14 @@ from aggregates.web.body_limit import MAX_BODY_BYTES
 from aggregates.web.exceptions import BadRequestError
 from tests.support.durations import assert_within
 from tests.support.web.exchange import chunks, exchange
-from tests.support.web.health import slowest_probe_s
+from tests.support.web.health import most_work_s, slowest_probe_s
 from tests.support.web.server import Server
 from zarkov_site.request_limit import FREE_CHUNKS, MIN_MEAN_BYTES, taking_turns
 
 pytestmark = pytest.mark.early
 WITHIN_S = 1.0  # 0.2 on an idle machine; without turns it is several seconds
 UPLOADS = 25
-BESIDE_UPLOADS_S = 0.5  # 0.2 on an idle machine; 0.7 to 1 where each upload has a turn of 20 ms
+BESIDE_UPLOADS_S = 0.25  # of work; 0.1 to 0.2 with turns of 2 ms, 0.3 to 0.9 with turns of 20 ms
 ONE = b"1\r\nx\r\n"
 
 
@@ -132,4 +132,4 @@ def test_others_are_answered_beside_many_large_uploads(server: Server) -> None:
     def attack() -> None:
         assert server.request("api/v1/events/", body, token=server.token)[0] == 200
 
-    assert_within(BESIDE_UPLOADS_S, lambda: slowest_probe_s(server, *[attack] * UPLOADS), tries=1)
+    assert_within(BESIDE_UPLOADS_S, lambda: most_work_s(server, *[attack] * UPLOADS), tries=1)
