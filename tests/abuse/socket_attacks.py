@@ -24,6 +24,7 @@ SUBSCRIPTION_BYTES = 4_000
 MEASUREMENT_BYTES = 4 * 2**20 - 10
 SENDERS = 50
 LEAVING_COUNT = 16
+GREETING = b"\xff" + b"\0" * 8 + b"\x7f" + b"\x03\0" + b"NULL".ljust(20, b"\0") + b"\0" * 32  # of ZMTP (RFC 23)
 
 Attack = Callable[[Targets], Iterator[None]]
 
@@ -66,18 +67,65 @@ def large_requests(targets: Targets) -> Iterator[None]:
 
 def large_measurements(targets: Targets) -> Iterator[None]:
     """Publish the largest messages that the broker reads, from many publishers at once."""
-    return _large(zmq.PUB, [targets.publishers], [b"Batch" + os.urandom(MEASUREMENT_BYTES)])
+    measurement = b"Batch" + os.urandom(MEASUREMENT_BYTES)
+    return _written("PUB", [targets.publishers], lambda: _frame(measurement))
 
 
 def many_subscriptions(targets: Targets) -> Iterator[None]:
     """Subscribe to endless lists of long topics, which ZeroMQ keeps for as long as a subscriber is connected."""
-    with _context() as context:
-        subscribers = [_socket(context, zmq.XSUB, (targets.notices, targets.backends)[n % 2]) for n in range(SENDERS)]
+    addresses = [targets.notices, targets.backends]
+    return _written(
+        "SUB", addresses, lambda: b"".join(_frame(b"\1" + os.urandom(SUBSCRIPTION_BYTES)) for _ in range(50))
+    )
+
+
+def _written(kind: str, addresses: list[str], make: Callable[[], bytes]) -> Iterator[None]:
+    """Write to many connections without ZeroMQ, which would keep all subscriptions here as well, in gigabytes."""
+    peers = [_RawPeer(kind, addresses[number % len(addresses)]) for number in range(SENDERS)]
+    try:
         for number in count():
-            for _ in range(50):
-                with contextlib.suppress(zmq.Again):
-                    subscribers[number % SENDERS].send(b"\1" + os.urandom(SUBSCRIPTION_BYTES), zmq.NOBLOCK)
+            peers[number % SENDERS].write(make)
             yield
+    finally:
+        for each in peers:
+            each.close()
+
+
+def _frame(body: bytes) -> bytes:
+    return b"\x02" + len(body).to_bytes(8, "big") + body
+
+
+class _RawPeer:
+    """A connection that writes ZMTP 3.0 (RFC 23) itself, and is made again once it was ended."""
+
+    def __init__(self, kind: str, address: str) -> None:
+        name = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind.encode()
+        self._start = GREETING + b"\x04" + bytes([len(name)]) + name
+        self._url = urlsplit(address)
+        self._connection: socket.socket | None = None
+        self._unsent = b""
+
+    def write(self, make: Callable[[], bytes]) -> None:
+        """Write what `make` returns, or go on with what was not written yet. Never wait."""
+        try:
+            if self._connection is None:
+                self._connection = socket.create_connection((self._url.hostname, self._url.port), timeout=5)
+                self._connection.setblocking(False)
+                self._unsent = self._start
+            self._unsent = self._unsent or make()
+            with contextlib.suppress(BlockingIOError):
+                self._unsent = self._unsent[self._connection.send(self._unsent) :]
+            with contextlib.suppress(BlockingIOError):
+                if not self._connection.recv(2**20):
+                    self.close()
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _large(kind: int, addresses: list[str], messages: list[bytes]) -> Iterator[None]:
@@ -141,16 +189,15 @@ def malformed_notices(targets: Targets) -> Iterator[None]:
 
 def half_connections(targets: Targets) -> Iterator[None]:
     """Open connections that stop in the middle of the greeting (RFC 23) or of a message, and let some of them go."""
-    greeting = b"\xff" + b"\0" * 8 + b"\x7f" + b"\x03\0" + b"NULL".ljust(20, b"\0") + b"\0" * 32
-    ready = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x04PUSH"
+    ready = b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PUSH"
     large_frame = b"\x02" + (2**40).to_bytes(8, "big") + b"x" * 1_000
     starts = [
         b"",
         b"\xff",
-        greeting[:30],
-        greeting,
-        greeting + ready,
-        greeting + ready + large_frame,
+        GREETING[:30],
+        GREETING,
+        GREETING + ready,
+        GREETING + ready + large_frame,
         b"GET / HTTP/1.1",
     ]
     addresses = [targets.bson, targets.json, targets.acknowledged, targets.requests, targets.workers]
