@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -25,6 +26,7 @@ from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.admin.time_field import TimeField
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
+from aggregates.models.aggdef import AggDefQuerySet
 from aggregates.process_connections import process_connections
 from aggregates.task_code.registry import discover
 from aggregates.task_modules import task_modules
@@ -52,6 +54,15 @@ class AggDefForm(forms.ModelForm):
             "interval_s": ExactIntegerField,
             "settle_s": ExactFloatField,
         }
+
+
+class AggDefList(ChangeList):
+    """The list of definitions, of which each may have a megabyte that is not shown."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the rows of the page."""
+        self.queryset = self.queryset.without_large_fields()
+        super().get_results(request)
 
 
 class VerificationFilter(admin.BooleanFieldListFilter):
@@ -99,6 +110,10 @@ class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
     def get_readonly_fields(self, request: HttpRequest, obj: AggDef | None = None) -> Any:
         """Add the name for an existing aggregate: outputs and positions depend on it."""
         return self.readonly_fields if obj is None else ("name", *self.readonly_fields)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the list that reads only what it shows."""
+        return AggDefList
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list, with the newest event id read once for all rows."""
@@ -202,14 +217,14 @@ class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
         self._start(request, queryset, Run.Mode.VERIFY)
 
     @admin.action(description="Pause", permissions=["change"])
-    def pause(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
+    def pause(self, request: HttpRequest, queryset: AggDefQuerySet) -> None:
         """Disable the aggregates: only runs by hand are left."""
-        for aggdef in in_turns(queryset):
+        for aggdef in in_turns(queryset.without_large_fields()):
             services.set_enabled(aggdef, False)
 
     @admin.action(description="Resume", permissions=["change"])
-    def resume(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
-        for aggdef in in_turns(queryset):
+    def resume(self, request: HttpRequest, queryset: AggDefQuerySet) -> None:
+        for aggdef in in_turns(queryset.without_large_fields()):
             services.set_enabled(aggdef, True)
 
     @admin.action(description="Make a copy", permissions=["add"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.schedules import ParseException
 from django.contrib import admin
+from django.core.validators import MaxLengthValidator
 from django.http import HttpResponse
 from django_celery_beat.admin import CrontabScheduleAdmin, PeriodicTaskAdmin, PeriodicTaskForm
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
@@ -13,8 +14,16 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask
 admin.site.unregister([PeriodicTask, CrontabSchedule])
 
 
+MOST_TEXT_CHARS = 10_000
+
+
 class CheckedTaskForm(PeriodicTaskForm):
-    """Celery's form, which needs a name of a task also where that was refused."""
+    """Celery's form, which needs a name of a task also where that was refused, and bounds no arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in self.fields.keys() & {"args", "kwargs", "headers", "description"}:
+            self.fields[name].validators.append(MaxLengthValidator(MOST_TEXT_CHARS))
 
     def clean(self) -> dict[str, Any]:
         """Return the cleaned data."""

@@ -22,17 +22,18 @@ FIELDS = (  # what people set, besides the name
     "crontab", "crontab_zone", "on_error", "enabled",
 )  # fmt: skip
 LONGEST_S = 366 * 86_400
-TEXTS: Mapping[str, int | None] = {
+MOST_DESCRIPTION_CHARS = 10_000  # of a definition, a chart or a dashboard: lists show many at once
+TEXTS: Mapping[str, int] = {
     "name": 100,
-    "description": None,
+    "description": MOST_DESCRIPTION_CHARS,
     "task_name": 255,
-    "zql": None,
+    "zql": 10_000,
     "id_key": 100,
     "output": 110,
     "crontab": 100,
     "crontab_zone": 64,
     "on_error": 10,
-}  # maximum length in characters; None = unlimited
+}  # maximum length in characters
 SWITCHES = ("realtime", "enabled")
 
 
@@ -62,10 +63,10 @@ def check_plain(fields: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _check_text(name: str, value: Any, longest: int | None) -> None:
+def _check_text(name: str, value: Any, longest: int) -> None:
     if not isinstance(value, str):
         raise DefinitionError(f"{name} must be a string, not {value!r}", name)
-    if longest is not None and len(value) > longest:
+    if len(value) > longest:
         raise DefinitionError(
             f"{name} {value[:40]!r}... has {len(value)} characters: at most {longest} are allowed", name
         )

@@ -14,10 +14,16 @@ from aggregates.exceptions import DefinitionError, known
 from mapreduce.job.value_check import is_whole
 
 COMBINE = ("$and", "$or", "$nor")
-ANY = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
+ANY = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
 LISTS = ("$in", "$nin", "$all")
-OTHERS = ("$exists", "$type", "$regex", "$options", "$size", "$mod", "$elemMatch", "$not")
+BITS = ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
+OTHERS = ("$exists", "$type", "$regex", "$options", "$size", "$mod", "$elemMatch", "$not", *BITS)
 ALLOWED = (*COMBINE, *ANY, *LISTS, *OTHERS)
+TYPES = frozenset({
+    *range(1, 20), -1, 127, "number", "double", "string", "object", "array", "binData", "undefined", "objectId", "bool",
+    "date", "null", "regex", "dbPointer", "javascript", "symbol", "javascriptWithScope", "int", "timestamp", "long",
+    "decimal", "minKey", "maxKey",
+})  # fmt: skip
 DEEPEST = 20
 _REFERENCE = frozenset({"$ref", "$id"})
 
@@ -62,8 +68,10 @@ def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, 
     wanted = ""
     if name == "$exists" and not isinstance(operand, bool | int):
         wanted = "true or false"
-    elif name == "$type" and not isinstance(operand, str | int | list | tuple):
-        wanted = "the name of a type"
+    elif name == "$type" and not _types(operand):
+        wanted = "names or numbers of BSON types, such as string"
+    elif name in BITS and not (isinstance(operand, bytes) or _bits(operand)):
+        wanted = "a whole number of 0 or more, or a list of such positions"
     elif name == "$regex" and not isinstance(operand, str | Regex):
         wanted = "a string"
     elif name == "$options" and ("$regex" not in condition or not letters_of_regex(operand)):
@@ -97,6 +105,15 @@ def _operators(value: Any) -> bool:
 def letters_of_regex(value: Any) -> bool:
     """Return True for options that MongoDB knows."""
     return isinstance(value, str) and set(value) <= set("imsx")
+
+
+def _types(operand: Any) -> bool:
+    each = operand if isinstance(operand, list | tuple) else [operand]
+    return bool(each) and all((isinstance(one, str) or is_whole(one)) and one in TYPES for one in each)
+
+
+def _bits(operand: Any) -> bool:
+    return all(is_whole(one) and one >= 0 for one in (operand if isinstance(operand, list | tuple) else [operand]))
 
 
 def _pair(value: Any) -> bool:

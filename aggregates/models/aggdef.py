@@ -14,7 +14,14 @@ from django.urls import reverse
 
 from aggregates.definition import definition as rules
 from aggregates.definition.definition import Definition
-from aggregates.definition.fields import SWITCHES, TEXTS, check_collection, check_plain, check_zone
+from aggregates.definition.fields import (
+    MOST_DESCRIPTION_CHARS,
+    SWITCHES,
+    TEXTS,
+    check_collection,
+    check_plain,
+    check_zone,
+)
 from aggregates.definition.lineage import DefinitionNode, check_lineage, read_aggregates
 from aggregates.exceptions import AggregateError, DefinitionError
 from aggregates.models.crontab import check_crontab, split_crontab
@@ -29,6 +36,10 @@ aggdefs_deleting = Signal()  # sent with `aggdefs` before a deletion; a receiver
 
 
 class AggDefQuerySet(models.QuerySet["AggDef"]):
+    def without_large_fields(self) -> AggDefQuerySet:
+        """Return the same ones, without what may have hundreds of kilobytes each; it is read where it is used."""
+        return self.defer("description", "params", "filter", "last_error", "last_traceback", "verification")
+
     def realtime(self) -> AggDefQuerySet:
         """Return those that `runaggregator` keeps current."""
         return self.filter(enabled=True, realtime=True)
@@ -72,7 +83,9 @@ class AggDef(models.Model):
         unique=True,
         help_text="Letters, digits, _, - and dots, such as commits_by_day. It cannot be changed later.",
     )
-    description = models.TextField(blank=True, help_text="What is counted, for those who read the numbers.")
+    description = models.TextField(
+        blank=True, max_length=MOST_DESCRIPTION_CHARS, help_text="What is counted, for those who read the numbers."
+    )
     task_name = models.CharField(
         "task",
         max_length=255,

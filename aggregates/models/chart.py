@@ -7,6 +7,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.urls import reverse
 
+from aggregates.definition.fields import MOST_DESCRIPTION_CHARS
 from ingest.time_zone import is_zone
 
 _FIELDS = RegexValidator(
@@ -33,7 +34,9 @@ class Chart(models.Model):
 
     slug = models.SlugField(unique=True, help_text="Part of the address: /charts/SLUG/")
     title = models.CharField(max_length=120)
-    description = models.TextField(blank=True, help_text="A sentence below the title. Say what is counted.")
+    description = models.TextField(
+        blank=True, max_length=MOST_DESCRIPTION_CHARS, help_text="A sentence below the title. Say what is counted."
+    )
     aggregate = models.CharField(
         max_length=200, help_text="The aggregate to show, as in the list of aggregates, such as commits_by_day."
     )
@@ -89,7 +92,7 @@ class Dashboard(models.Model):
 
     slug = models.SlugField(unique=True, help_text="Part of the address: /dashboards/SLUG/")
     title = models.CharField(max_length=120)
-    description = models.TextField(blank=True)
+    description = models.TextField(blank=True, max_length=MOST_DESCRIPTION_CHARS)
     position = models.PositiveSmallIntegerField(
         default=10,
         help_text="Smaller numbers come first. The overview shows the first chart of the first dashboard.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -17,7 +17,9 @@ from mapreduce.codec import as_uuid
 
 _WHOLE_DIGITS = 34  # of a Decimal128
 _PIECE = 1_000  # items that are encoded at once
+_PIECE_CHARS = 2**16  # of their texts
 _SHORT = 4  # such as a point
+_NUMBERS = {int, float, bool, type(None)}
 
 
 def to_json(value: Any) -> bytes:
@@ -34,11 +36,15 @@ def to_json(value: Any) -> bytes:
 
 def to_json_in_pieces(value: Any) -> bytes:
     """Return the same as `to_json`, for what is too large for one call of C, which lets no other thread run."""
-    if type(value) is dict and not _is_one_piece(value.values()):
-        return b"{" + b", ".join(to_json(name) + b": " + to_json_in_pieces(value[name]) for name in value) + b"}"
+    if type(value) is dict and not (_is_one_piece(value.values()) and _chars(value) <= _PIECE_CHARS):
+        named = (to_json_in_pieces(name) + b": " + to_json_in_pieces(value[name]) for name in value)
+        return b"{" + b", ".join(named) + b"}"
     if type(value) is list and not _is_one_piece(value):
         parts = (value[start : start + _PIECE] for start in range(0, len(value), _PIECE))
         return b"[" + b", ".join(map(_items, parts)) + b"]"
+    if type(value) is str and len(value) > _PIECE_CHARS:
+        parts_of_text = (value[start : start + _PIECE_CHARS] for start in range(0, len(value), _PIECE_CHARS))
+        return b'"' + b"".join(to_json(part)[1:-1] for part in parts_of_text) + b'"'
     return to_json(value)
 
 
@@ -49,14 +55,19 @@ def _items(values: list[Any]) -> bytes:
 def _is_one_piece(values: Collection[Any]) -> bool:
     """Return True for at most `_PIECE` items that hold no others, or are all points: short lists of such items.
 
-    What decides is what they hold at any depth: a list of one series is short, too.
+    What decides is what they hold at any depth: a list of one series is short, too. Their texts must be short together.
     """
     if len(values) > _PIECE:
         return False
     kinds = set(map(type, values))
     if kinds == {list} and max(map(len, values)) <= _SHORT:
-        kinds = set(map(type, chain.from_iterable(values)))
-    return kinds.isdisjoint((dict, list))
+        values = list(chain.from_iterable(values))
+        kinds = set(map(type, values))
+    return kinds.isdisjoint((dict, list)) and (kinds <= _NUMBERS or _chars(values) <= _PIECE_CHARS)
+
+
+def _chars(values: Iterable[Any]) -> int:
+    return sum(len(value) for value in values if isinstance(value, str | bytes))
 
 
 def plain(value: Any) -> Any:

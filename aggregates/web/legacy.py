@@ -14,11 +14,11 @@ from django.views.decorators.http import require_http_methods
 from aggregates.web.auth.access import READ, Rights, rights_of
 from aggregates.web.compute_thread import AnswerPlace, compute
 from aggregates.web.exceptions import BadRequestError
-from aggregates.web.json_encoding import to_json, to_json_in_pieces
+from aggregates.web.json_encoding import to_json_in_pieces
 from aggregates.web.mongo import database
 from aggregates.web.response import View, json_errors, json_response, json_text_response
 from aggregates.web.series import freshness, output_position, points, query, ranking
-from aggregates.web.series.document_reader import Batch, ByteLimit, Options, iter_decoded
+from aggregates.web.series.document_reader import MAX_BYTES, Batch, ByteLimit, Options, iter_decoded
 from aggregates.web.series.query_filter import check_field, read_filter, read_json, read_number
 
 MAX_QUERIES = 64
@@ -104,7 +104,7 @@ def _document(items: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
     """Yield the JSON of a document, whose values are JSON in pieces."""
     before = b"{"
     for name, pieces in items:
-        yield before + to_json(name) + b": "
+        yield before + to_json_in_pieces(name) + b": "
         yield from pieces
         before = b", "
     yield b"}" if before != b"{" else b"{}"
@@ -129,15 +129,17 @@ class _FieldTexts:
         self.count = 0  # documents
 
     def add(self, batch: bytes, options: Options) -> int:
-        """Add the points of a batch of documents; return the length of their JSON in bytes."""
+        """Add the points of a batch of documents, until they are too many; return the length of their JSON in bytes."""
         documents = iter(iter_decoded(batch, options))
         size_bytes = 0
         while piece := list(islice(documents, _AT_ONCE)):
             self.count += len(piece)
             for name, found in points.by_field(piece, self._zone).items():
-                text = to_json(found)[1:-1]
-                size_bytes += len(text)
+                text = to_json_in_pieces(found)[1:-1]
+                size_bytes += len(text) if name in self._texts else len(text) + len(name)
                 self._texts.setdefault(name, []).append(text)
+                if size_bytes > MAX_BYTES:  # one key is written for each field
+                    return size_bytes
         return size_bytes
 
     def pieces(self) -> Iterator[bytes]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import Any
 
+from django.db.models import TextField
+from django.db.models.functions import Cast, Length
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,9 +26,10 @@ from aggregates.web.api.pagination import newest_page
 from aggregates.web.api.renderer import EncodedAnswer
 from aggregates.web.api.serializers import ShortListField
 from aggregates.web.auth.access import EDIT, OPERATE
-from aggregates.web.compute_thread import compute
+from aggregates.web.compute_thread import AnswerPlace, compute
 from aggregates.web.exceptions import ConflictError, NotFoundError
 from aggregates.web.json_encoding import to_json_in_pieces
+from aggregates.web.series.document_reader import MAX_BYTES, ByteLimit
 from aggregates.web.series.query_filter import read_number
 from ingest.turn import sleeping_turn
 
@@ -32,8 +38,9 @@ STATE_FIELDS = (
     "skipped_count", "created", "changed",
 )  # fmt: skip
 
-_AT_ONCE = 100  # definitions that are read from the database
-_ROW_BYTES = 700  # about the JSON of a definition
+_AT_ONCE = 20  # definitions that are read from the database
+_ROW_BYTES = 700  # about the JSON of a definition, without its `_LARGE_FIELDS`
+_LARGE_FIELDS = ("description", "params", "inputs", "filter", "last_error")
 
 
 class AggDefSerializer(serializers.ModelSerializer[AggDef]):
@@ -48,6 +55,9 @@ class AggDefSerializer(serializers.ModelSerializer[AggDef]):
             "task_name": {"required": True, "allow_blank": False},
             "interval_s": {"min_value": 1},
             "settle_s": {"min_value": 0},
+            "description": {
+                "error_messages": {"max_length": "%(show_value)d characters: at most {max_length} are allowed."}
+            },
         }
 
     inputs = ShortListField(child=serializers.CharField(), required=False, min_length=1, max_length=MOST_INPUTS)
@@ -143,12 +153,13 @@ class AggDefsView(ApiView):
     needs = {"POST": EDIT}
     unlimited = True
 
-    @openapi.describe({200: AggDefsSerializer}, operation_id="aggdefs_list")
+    @openapi.describe({200: AggDefsSerializer}, 413, operation_id="aggdefs_list")
     def get(self, request: Request) -> Response:
-        """List all aggregate definitions, by name."""
-        aggdefs = sleeping_turn().between(AggDef.objects.iterator(_AT_ONCE))
-        found = list(map(AggDefSerializer().to_representation, aggdefs))
-        return Response(EncodedAnswer(compute(_ROW_BYTES * len(found), to_json_in_pieces, {"aggdefs": found})))
+        """List all aggregate definitions, by name. Answer 413 if they are too large together."""
+        with AnswerPlace() as place:
+            size = ByteLimit(MAX_BYTES, place, advice="ask for one definition at a time, by its name")
+            texts = list(_encoded_definitions(size))
+            return Response(EncodedAnswer(compute(size.size_bytes, _listed, texts)))
 
     @openapi.describe({201: AggDefSerializer}, 400, 409, request=AggDefSerializer)
     def post(self, request: Request) -> Response:
@@ -160,6 +171,23 @@ class AggDefsView(ApiView):
             raise ConflictError(f"an aggregate named {name!r} exists: change it by PATCH, or choose another name")
         made = services.define(**serializer.validated_data)
         return Response(AggDefSerializer(made).data, status=201)
+
+
+def _encoded_definitions(size: ByteLimit) -> Iterator[bytes]:
+    """Yield the JSON of each definition, by name, with pauses: one may have a megabyte."""
+    stored = [Length(Cast(name, TextField())) for name in _LARGE_FIELDS]
+    aggdefs: Iterator[Any] = AggDef.objects.annotate(stored_chars=reduce(add, stored)).iterator(_AT_ONCE)
+    serializer, turn = AggDefSerializer(), sleeping_turn()
+    for aggdef in aggdefs:
+        found = serializer.to_representation(aggdef)
+        text = compute(_ROW_BYTES + aggdef.stored_chars, to_json_in_pieces, found)
+        size.take(len(text))
+        yield text
+        turn()
+
+
+def _listed(texts: list[bytes]) -> bytes:
+    return b'{"aggdefs": [' + b", ".join(texts) + b"]}"
 
 
 class AggDefView(ApiView):

@@ -87,8 +87,8 @@ class SeriesFeed:
         position = output_position.find(database, self.query.name)
         current = freshness.of_position(database, position)
         chart = read_series(database, self.query, position, held)
-        points_bytes = _POINT_BYTES * sum(len(series.data) for series in chart.series)
-        return compute(points_bytes, SeriesState.of, chart.series, {**chart.facts(), **current.document()})
+        size_bytes = _POINT_BYTES * sum(len(series.data) for series in chart.series) + chart.text_chars
+        return compute(size_bytes, SeriesState.of, chart.series, {**chart.facts(), **current.document()})
 
     def whole(self, state: SeriesState) -> StreamMessage:
         return StreamMessage("series", compute(state.size_bytes, state.json))
@@ -96,7 +96,7 @@ class SeriesFeed:
     def change(self, before: SeriesState, after: SeriesState) -> StreamMessage | None:
         with AnswerPlace() as place:
             place.take(after.size_bytes)
-            return compute(after.size_bytes, series_change, before, after)
+            return compute(max(before.size_bytes, after.size_bytes), series_change, before, after)
 
 
 def series_change(before: SeriesState, after: SeriesState) -> StreamMessage | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from aggregates.web.json_encoding import to_json
+from aggregates.web.json_encoding import to_json, to_json_in_pieces
 from aggregates.web.series.points import Series
 
 _PIECE_POINTS = 1_000  # so that no call of C, which lets no other thread run, is long
+_PIECE_CHARS = 2**16  # of texts that are the x of points
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,9 @@ class EncodedSeries:
         """Return a series, which has no points afterwards: they are freed in pieces, too."""
         data = series.data
         count, repeats = len(data), len({point[0] for point in data}) < len(data)
-        pieces = []
+        pieces: list[bytes] = []
         for start in reversed(range(0, count, _PIECE_POINTS)):
-            pieces.append(to_json(data[start:])[1:-1])
+            pieces += _pieces(data[start:])
             del data[start:]
         return cls(series.label, series.key, series.field, tuple(reversed(pieces)), count, repeats)
 
@@ -41,6 +43,11 @@ class EncodedSeries:
         """Return what the series is, without its points."""
         return self.key, self.field, self.label
 
+    @property
+    def size_bytes(self) -> int:
+        """Return about how many bytes it takes."""
+        return sum(map(len, self.pieces)) + sum(map(sys.getsizeof, self.name))
+
     def points(self, first_piece: int = 0) -> Iterator[list[Any]]:
         """Yield the points from a piece on."""
         for piece in self.pieces[first_piece:]:
@@ -48,7 +55,7 @@ class EncodedSeries:
 
     def json_pieces(self) -> Iterator[bytes]:
         """Yield the JSON of the series."""
-        head = to_json({"label": self.label, "key": self.key, "field": self.field})
+        head = to_json_in_pieces({"label": self.label, "key": self.key, "field": self.field})
         yield head[:-1] + b', "data": ['
         yield from _joined((piece,) for piece in self.pieces)
         yield b"]}"
@@ -69,7 +76,7 @@ class SeriesState:
     @property
     def size_bytes(self) -> int:
         """Return about how many bytes it takes."""
-        return sum(sum(map(len, series.pieces)) for series in self.series)
+        return sum(series.size_bytes for series in self.series)
 
     def json_parts(self) -> dict[str, Iterator[bytes]]:
         """Return the JSON of each field in pieces."""
@@ -97,6 +104,16 @@ def difference(old: EncodedSeries, new: EncodedSeries, most: int) -> tuple[list[
                 return None
         have.pop(x, None)
     return (points, list(have)) if len(points) + len(have) <= most else None
+
+
+def _pieces(points: list[list[Any]]) -> Iterator[bytes]:
+    """Yield the JSON of the points, the last ones first, so that no piece of several has many characters."""
+    if len(points) > 1 and sum(len(x) for x, _ in points if type(x) is str) > _PIECE_CHARS:
+        middle = len(points) // 2
+        yield from _pieces(points[middle:])
+        yield from _pieces(points[:middle])
+    else:
+        yield to_json_in_pieces(points)[1:-1]
 
 
 def _bracketed(items: Iterator[Iterator[bytes]]) -> Iterator[bytes]:

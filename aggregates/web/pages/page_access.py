@@ -6,6 +6,7 @@ import logging
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -27,6 +28,7 @@ from aggregates.web.mongo import translate_errors
 from aggregates.web.response import View, error_response
 
 log = logging.getLogger(__name__)
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def page_view(view: View) -> View:
@@ -61,7 +63,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, WebError):
         error = exception
     elif isinstance(exception, RequestDataTooBig):
-        error = TooLargeError("the form is too large")
+        kind = "form" if request.content_type in _FORMS else "body"
+        error = TooLargeError(f"the {kind} is too large: at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes")
     else:
         told = isinstance(exception, BadRequest | MultiPartParserError)
         error = BadRequestError(str(exception) if told else "the request is not valid")

@@ -7,12 +7,14 @@ from typing import Any
 
 from django.conf import settings
 from django.core.paginator import Page, Paginator
+from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from aggregates.definition.fields import MOST_DESCRIPTION_CHARS
 from aggregates.models import AggDef
 from aggregates.models.chart import Chart, Dashboard
 from aggregates.web import embed
@@ -79,10 +81,12 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
 @require_safe
 @page_view
 def aggregates(request: HttpRequest) -> HttpResponseBase:
-    texts = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
     reached = {item["name"]: item for item in list_outputs(database(), 0)}
     items = []
     shown = _page(request, query.list_aggregates(database()))
+    definitions = {reached.get(name, {}).get("aggdef") or name for name in shown}
+    start = Left("description", MOST_DESCRIPTION_CHARS)  # of one from before that was a bound
+    texts = dict(AggDef.objects.filter(name__in=definitions).values_list("name", start))
     for name in shown:
         item = reached.get(name, {})
         through = item.get("through")

@@ -36,18 +36,22 @@ class Batch:
 class ByteLimit:
     """Count the bytes of one answer, which needs its `place` once they are many."""
 
-    def __init__(self, most_bytes: int = MAX_BYTES, place: AnswerPlace | None = None) -> None:
+    def __init__(
+        self,
+        most_bytes: int = MAX_BYTES,
+        place: AnswerPlace | None = None,
+        advice: str = "use a shorter range, or fewer queries at once",
+    ) -> None:
         self._most_bytes = most_bytes
         self._place = place
+        self._advice = advice
         self.size_bytes = 0
 
     def take(self, size_bytes: int) -> None:
         """Add to the count. Raise `TooLargeError` if the answer becomes too large, or what its place raises."""
         self.size_bytes += size_bytes
         if self.size_bytes > self._most_bytes:
-            raise TooLargeError(
-                f"the answer has more than {self._most_bytes} bytes: use a shorter range, or fewer queries at once"
-            )
+            raise TooLargeError(f"the answer has more than {self._most_bytes} bytes: {self._advice}")
         if self._place is not None:
             self._place.take(size_bytes)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from bson import Decimal128
 
@@ -27,6 +27,7 @@ from aggregates.web.series.time_span import OPEN, TimeSpan, instant_ms
 
 MAX_POINTS: Final = 1_000_000  # of an answer, which takes some 120 bytes of memory for each
 _SERIES_POINTS: Final = 3  # a series takes as much memory as so many points
+MAX_TEXT_CHARS: Final = 64 * 2**20  # of the labels, keys, fields and categories of an answer
 _STEPS: tuple[Unit, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
 
 
@@ -61,6 +62,7 @@ class ChartData:
     outliers: int = 0  # points left out of a picture: far from the others, or not at the start of a period
     later: int = 0  # points left out of a picture that ends now
     undated: int = 0  # keys left out because they are no dates, as most others are
+    text_chars: int = 0  # of labels, keys, fields and categories, also of series left out
     shown_zone: str = ""  # of the viewer
 
     def bounds(self) -> Iterator[tuple[float, float]]:
@@ -148,10 +150,11 @@ def by_dimension(
             if series is None:
                 size.take(_SERIES_POINTS)
                 series = found[dimensions, name] = Series(_label(dimensions, name, shared), dimensions, name)
+                size.take_text(len(series.label) + len(dimensions) + len(name))
             series.data.append([x, y])
     if undated > count / 2:
         return _by_category(documents, shared, fields)
-    chart = ChartData(list(found.values()), undated=undated, shown_zone=shown_zone)
+    chart = ChartData(list(found.values()), undated=undated, shown_zone=shown_zone, text_chars=size.text_chars)
     if found:
         finest = next(name for name in _STEPS if name in spelled)
         starts = _in_order(chart)
@@ -169,18 +172,27 @@ def by_dimension(
 
 
 class _PointLimit:
-    """Count the points of an answer. Empty it and raise `TooLargeError` if they become too many."""
+    """Count the points of an answer, and its text. Empty it and raise `TooLargeError` if they become too many."""
 
     def __init__(self, found: dict[Any, Series]) -> None:
         self._found = found
         self._left = MAX_POINTS
+        self.text_chars = 0
 
     def take(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
-            while self._found:  # all at once they would be freed in one call of C, which lets no other thread run
-                self._found.popitem()
-            raise TooLargeError(f"the answer has more than {MAX_POINTS} points: use a shorter range, or fewer fields")
+            self._refuse(f"{MAX_POINTS} points")
+
+    def take_text(self, count: int) -> None:
+        self.text_chars += count
+        if self.text_chars > MAX_TEXT_CHARS:
+            self._refuse(f"{MAX_TEXT_CHARS} characters of keys and fields")
+
+    def _refuse(self, what: str) -> NoReturn:
+        while self._found:  # all at once they would be freed in one call of C, which lets no other thread run
+            self._found.popitem()
+        raise TooLargeError(f"the answer has more than {what}: use a shorter range, or fewer fields")
 
     def counted(self, numbers: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
         self.take(len(numbers))
@@ -193,10 +205,15 @@ def _by_category(documents: Iterable[Mapping[str, Any]], shared: str, fields: tu
     size = _PointLimit(found)
     for document in documents:
         x = _category(_below(document["_id"], shared))
+        x_chars = len(x) if isinstance(x, str) else 0
         for name, y in size.counted(_numbers(document.get("value"), fields)):
-            series = found.setdefault(name, Series(_label("", name, shared), "", name))
+            series = found.get(name)
+            if series is None:
+                series = found[name] = Series(_label("", name, shared), "", name)
+                size.take_text(len(series.label) + len(name))
+            size.take_text(x_chars)
             series.data.append([x, y])
-    return ChartData(list(found.values()))
+    return ChartData(list(found.values()), text_chars=size.text_chars)
 
 
 def _in_order(chart: ChartData) -> list[float]:

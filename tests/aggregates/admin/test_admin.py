@@ -149,6 +149,7 @@ def test_a_range_that_ends_before_it_starts_is_refused_on_the_page(admin_client,
         ("filter", "[" * 2000, "not JSON"),
         ("params", '{"x": NaN}', "not JSON"),
         ("filter", f'{{"a": {" " * 2**18}1}}', "262152 characters: at most 262144 are allowed"),
+        ("description", "x" * 10_001, "at most 10000 characters (it has 10001)"),
         ("inputs", f"[{', '.join(['1'] * 1001)}]", "inputs has 1001 names: at most 1000 are allowed"),
         ("params", '{"x": ' + "[" * 150 + "]" * 150 + "}", "deeper than 100 levels"),
     ],
@@ -160,6 +161,20 @@ def test_an_invalid_value_is_refused_at_its_field(field, value, words, admin_cli
     assert answer.status_code == 200
     assert words in html.unescape(" ".join(answer.context["adminform"].form.errors[field]))
     assert not AggDef.objects.filter(name="new").exists()
+
+
+@pytest.mark.parametrize(
+    ("page", "field"),
+    [
+        ("aggregates_chart", "description"),
+        ("aggregates_dashboard", "description"),
+        *(("django_celery_beat_periodictask", name) for name in ("args", "kwargs", "headers", "description")),
+    ],
+)
+def test_every_text_has_a_largest_length(admin_client, site, page, field):
+    answer = admin_client.post(reverse(f"admin:{page}_add"), {"task": "x", field: "1" * 10_001})
+    errors = answer.context["adminform"].form.errors[field]
+    assert "at most 10000 characters (it has 10001)" in " ".join(errors)
 
 
 @pytest.mark.parametrize(

@@ -111,3 +111,13 @@ def test_every_page_is_quick_with_ten_thousand_aggregates_and_a_million_runs(adm
         print(f"{took * 1000:6.0f} ms  {page}")
     assert {page: took for page, took in found.items() if took > LIMIT_S} == {}
     assert Alert.objects.count() == 0
+
+
+def test_the_list_does_not_read_what_it_does_not_show(admin_client, filled):
+    large = {"description": "DDD", "params": {"a": "PPP"}, "filter": {"a": "FFF"}, "last_error": "EEE"}
+    AggDef.objects.filter(pk=filled(7, 7).pk).update(**large)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert admin_client.get(reverse("admin:aggregates_aggdef_changelist")).status_code == 200
+    assert not [query["sql"] for query in queries if '"params"' in query["sql"] or '"description"' in query["sql"]]

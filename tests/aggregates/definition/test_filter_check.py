@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from aggregates.definition.definition import check_filter
+from aggregates.definition.filter_check import TYPES
 from aggregates.exceptions import DefinitionError
 
 
@@ -30,6 +32,11 @@ from aggregates.exceptions import DefinitionError
         {"extra.owner": {"$in": [{"$ref": "users", "$id": 1, "$db": "d"}]}},
         {"extra.at": {"$datetime": 5}},
         {"timestamp": {"$gte": {"$date": "2011-07-01T00:00:00Z"}}},
+        *({"a": {"$type": kind}} for kind in sorted(TYPES, key=str)),
+        {"a": {"$type": ["string", 2]}},
+        {"a": {"$bitsAllSet": 2**40}},
+        {"a": {"$bitsAnyClear": [0, 70]}},
+        {"a": {"$bitsAnySet": {"$binary": {"base64": "AQID", "subType": "00"}}}},
     ],
 )
 def test_filters_that_mongodb_accepts_are_allowed(allowed, database):
@@ -62,6 +69,11 @@ def test_filters_that_mongodb_accepts_are_allowed(allowed, database):
         ({"type": {"$ne": 1, "$oid": "0" * 24}}, "stands alone"),
         ({"a": {"$gt": 1, "$ref": "c", "$id": 1}}, r"\$ref is not allowed"),
         ({"type": {"$size": -1}}, "whole number"),
+        *(
+            ({"a": {"$type": kind}}, r"\$type needs names or numbers")
+            for kind in ("text", 20, True, [], ["int", "x"], [[]])
+        ),
+        *(({"a": {"$bitsAllSet": bits}}, r"\$bitsAllSet needs") for bits in ("x", -1, True, [0, -1], 1.5, None)),
         ({"type": {"$mod": [0, 1]}}, "divisor"),
         ({"type": {"$not": "a"}}, "condition with operators"),
         ({"type": {"$elemMatch": 1}}, "document of conditions"),
@@ -74,6 +86,15 @@ def test_filters_that_mongodb_refuses_are_refused_at_once_with_the_reason(refuse
     with pytest.raises(DefinitionError, match=words) as caught:
         check_filter(refused)
     assert caught.value.field == "filter"
+
+
+@pytest.mark.parametrize(
+    "operand",
+    [{"$type": "text"}, {"$type": 20}, {"$type": []}, {"$bitsAllSet": "x"}, {"$bitsAllSet": -1}, {"$bitsAnySet": [-1]}],
+)
+def test_operands_that_are_refused_here_mongodb_refuses_in_each_run(operand, database):
+    with pytest.raises(OperationFailure):
+        list(database["nothing"].find({"a": operand}))
 
 
 def test_a_filter_that_contains_itself_is_refused():

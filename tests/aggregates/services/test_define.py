@@ -41,6 +41,7 @@ def test_the_same_definition_twice_changes_nothing(site):
         ({"name": "a b"}, "name 'a b' is not allowed: use"),
         ({"task_name": ""}, "task_name is empty"),
         ({"zql": "SELECT 1"}, "no ZQL yet"),
+        ({"description": "x" * 10_001}, "has 10001 characters: at most 10000 are allowed"),
         ({"inputs": "event"}, "must be a list"),
         ({"inputs": ["event", "shop.orders"]}, "do not mix"),
         ({"filter": {"$where": "1"}}, r"\$where is not allowed"),

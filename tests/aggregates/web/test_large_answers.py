@@ -147,6 +147,7 @@ def test_streams_of_large_charts_take_bounded_memory_and_leave_room_for_small_on
     [
         {}, [], {"a": []}, [[]], {"a": {"b": [1, 2, {"c": None}]}}, list(range(2500)), [[i, 2.5] for i in range(1001)],
         [float("nan"), 1], {"é": "ü\ud800"}, [{"a": list(range(3000))}, 1, "x"], [list(range(2000)), []], "x", None,
+        "é\"\n\ud800" * 40_000, {"k" * 99_999: 1}, [["x" * 40_000, 1]] * 3, [b"x" * 70_000, "y"],
     ],
     ids=lambda value: f"{value!r:.30}",
 )  # fmt: skip
@@ -175,6 +176,21 @@ def test_no_call_of_c_encodes_more_than_a_thousand_points(value: Any, monkeypatc
     monkeypatch.setattr(json_encoding, "to_json", record)
     to_json_in_pieces(value)
     assert max(sizes) <= 25_000
+
+
+LONG = "k" * 60_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [LONG * 9, [LONG] * 9, [[LONG, 1]] * 9, {str(i): LONG for i in range(9)}, {f"{LONG}{i}": i for i in range(9)}],
+    ids=["text", "texts", "points", "values", "names"],
+)
+def test_no_call_of_c_encodes_long_texts_together(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, sizes = json_encoding.to_json, []
+    monkeypatch.setattr(json_encoding, "to_json", lambda part: sizes.append(len(text := encode(part))) or text)
+    to_json_in_pieces(value)
+    assert max(sizes) <= 70_000
 
 
 FROZEN = f"""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from aggregates.web import legacy
 from tests.support.web.configuration import configure
 
 pytestmark = pytest.mark.django_db
@@ -229,6 +230,25 @@ def test_values_without_a_json_form_are_converted(open_site: Any, aggregate: Agg
     aggregate("odd", {"x": float("nan"), "y": float("inf"), "z": b"\x00"})
     answer = client.get("/q", {"n": '{"c":"odd"}'})
     assert json.loads(answer.content) == {"n": {"value": [["x", None], ["y", None], ["z", "AA=="]]}}
+
+
+def test_long_keys_and_fields_count_as_work_and_are_bounded(
+    open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def compute(size_bytes: int, function: Any, *args: Any) -> Any:
+        sizes.append(size_bytes)
+        return function(*args)
+
+    monkeypatch.setattr(legacy, "compute", compute)
+    aggregate("fields", {"2011-07-01": {f"{'f' * 60_000}{i}": i for i in range(9)}})
+    assert client.get("/q", {"n": '{"c": "fields"}'}).status_code == 200
+    assert min(sizes) >= 9 * 60_000
+    monkeypatch.setattr(legacy, "MAX_BYTES", 100_000)
+    aggregate("keys", {"k" * 60_000: {f"f{i}": i for i in range(50)}})
+    client.get("/q", {"n": '{"c": "keys"}'})
+    assert sizes[-1] < 200_000  # one key for each field, until they are too many
 
 
 def test_only_get_and_post_are_allowed(open_site: Any, client: Client) -> None:

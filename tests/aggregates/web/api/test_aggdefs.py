@@ -12,6 +12,7 @@ from django.test import Client
 from aggregates.definition.definition import MOST_INPUTS, MOST_JSON_CHARS
 from aggregates.models import AggDef, Run
 from aggregates.services import define, set_task_enabled
+from aggregates.web.api import aggdefs
 
 pytestmark = pytest.mark.django_db
 TASK = "tests.support.aggregates.tasks.CountByDay"
@@ -57,6 +58,11 @@ def test_a_definition_is_created_read_changed_and_deleted(client: Client) -> Non
             "filter has 300016 characters",
         ),
         ({"name": "x", "task_name": TASK, "params": {"a": "x" * MOST_JSON_CHARS}}, 400, "params has 262153 characters"),
+        (
+            {"name": "x", "task_name": TASK, "description": "x" * 10_001},
+            400,
+            "10001 characters: at most 10000 are allowed",
+        ),
         ({"name": "x", "task_name": TASK, "filter": {"$where": "1"}}, 400, "filter"),
         ({"name": "x", "task_name": TASK, "filter": 3}, 400, "filter"),
         ({"name": "x", "task_name": TASK, "output": "event"}, 201, ""),
@@ -168,3 +174,32 @@ def test_jobs_are_read_from_their_records(client: Client, database: Any) -> None
     )
     assert [job["job_id"] for job in client.get("/api/v1/jobs/").json()["jobs"]] == ["j2", "j1", "j0"]
     assert [job["job_id"] for job in client.get("/api/v1/jobs/", {"state": "map"}).json()["jobs"]] == ["j0"]
+
+
+def test_a_list_of_large_definitions_is_encoded_one_by_one_and_has_a_largest_size(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        define(name=name, task_name=TASK, params={"a": "x" * 200_000})
+    sizes = []
+
+    def compute(size_bytes: int, function: Any, *args: Any) -> Any:
+        sizes.append(size_bytes)
+        return function(*args)
+
+    monkeypatch.setattr(aggdefs, "compute", compute)
+    answer = client.get("/api/v1/aggdefs/")
+    assert [item["name"] for item in answer.json()["aggdefs"]] == ["a", "b", "c"]
+    one = client.get("/api/v1/aggdefs/b/").json()
+    assert answer.json()["aggdefs"][1] == one
+    assert len(sizes) == 4 and min(sizes) > 200_000 and max(sizes[:3]) < 202_000
+    monkeypatch.setattr(aggdefs, "MAX_BYTES", 500_000)
+    refused = client.get("/api/v1/aggdefs/")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
+    assert "more than 500000 bytes: ask for one definition at a time" in refused.json()["error"]["message"]
+
+
+def test_a_body_that_is_no_form_is_not_called_one(client: Client) -> None:
+    answer = post(client, "aggdefs/", {"name": "x", "task_name": TASK, "description": "x" * 2_700_000})
+    assert answer.status_code == 413
+    assert answer.json()["error"]["message"] == "the body is too large: at most 2621440 bytes"

@@ -106,3 +106,47 @@ def test_a_change_of_many_points_sends_all_of_them(monkeypatch: pytest.MonkeyPat
         assert message is not None
         kinds.append(message.kind)
     assert kinds == ["points", "series"]
+
+
+LONG = "k" * 60_000
+
+
+@pytest.mark.parametrize("name", ["label", "key", "field"])
+def test_the_size_of_a_state_counts_its_texts(name: str) -> None:
+    series = {"label": "", "key": "", "field": "", "data": [[0, 1]]}
+    short, long = _encoded({"series": [series] * 2}), _encoded({"series": [{**series, name: LONG}] * 2})
+    assert long.size_bytes - short.size_bytes == 2 * len(LONG)
+
+
+def test_pieces_of_long_categories_are_small() -> None:
+    data = [[f"{LONG}{i}", i] for i in range(5)] + [[i, i] for i in range(20)]
+    (series,) = _encoded({"series": [{"label": "", "key": "", "field": "", "data": deepcopy(data)}]}).series
+    assert max(map(len, series.pieces)) < 2 * len(LONG)
+    assert list(series.points()) == data
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        {f"{LONG}{i}/2011-07-01": 1 for i in range(9)},
+        {"2011-07-01": {f"{LONG}{i}": 1 for i in range(9)}},
+        {f"{LONG}{i}": 1 for i in range(9)},
+    ],
+    ids=["keys", "fields", "categories"],
+)
+def test_the_work_of_an_answer_counts_its_texts(
+    database: Database[dict[str, Any]], aggregate: Any, documents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregate("a", documents)
+    sizes = []
+
+    def compute(size_bytes: int, function: Any, *args: Any) -> Any:
+        sizes.append(size_bytes)
+        return function(*args)
+
+    monkeypatch.setattr(feed_module, "compute", compute)
+    feed = SeriesFeed(SeriesQuery("a"), lambda: database)
+    state = feed.read()
+    feed.whole(state)
+    feed.change(state, SeriesState.of([], state.facts))
+    assert len(sizes) == 3 and min(sizes) >= 9 * len(LONG)

@@ -12,11 +12,11 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone
 
-from aggregates.models import Chart, Dashboard, DashboardItem, EmbedLink
+from aggregates.models import AggDef, Chart, Dashboard, DashboardItem, EmbedLink
 from aggregates.sample import content, metric_charts
 from aggregates.web import embed
 from aggregates.web.exceptions import BadRequestError
-from aggregates.web.pages import chart_figure
+from aggregates.web.pages import chart_figure, views
 from aggregates.web.series import latest_documents
 from aggregates.web.series.chart_query import chart_errors
 from tests.support.web.feed_answer import answer_of
@@ -48,6 +48,20 @@ def test_an_aggregate_too_large_to_sort_shows_its_last_keys(
     for name in ("zagg.a", "zagg.view"):
         assert latest_documents.read(database, name)[1] == "last by key"
         assert [item["_id"] for item in latest_documents.read(database, name)[0]] == ["b", "a"]
+
+
+def test_the_list_of_aggregates_reads_the_descriptions_that_it_shows(
+    open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        aggregate(name, {"x": 1})
+        AggDef.objects.create(name=name, task_name="tests.support.aggregates.tasks.CountByDay", description="says")
+        AggDef.objects.filter(name=name).update(description=f"says {name}" + "." * 20_000)
+    monkeypatch.setattr(views, "PER_PAGE", 1)
+    read = []
+    monkeypatch.setattr(views, "dict", lambda rows: read.extend(rows) or dict(read), raising=False)
+    assert "says a" in client.get("/aggregates/").content.decode()
+    assert [(name, len(text)) for name, text in read] == [("a", 10_000)]
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,15 @@ def test_an_answer_has_a_largest_number_of_points_and_series(key: str, monkeypat
     monkeypatch.setattr(points_module, "MAX_POINTS", 19)
     with pytest.raises(TooLargeError, match="more than 19 points"):
         chart(values)
+
+
+@pytest.mark.parametrize(("key", "chars"), [("{}/2024-01-01", 10 * (203 + 205)), ("{}", 2 + 4 + 20 * 100)])
+def test_an_answer_has_a_largest_number_of_characters(key: str, chars: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each series has a label, a key and a field; one key that is no date is written for each field."""
+    values = {key.format("x" * 99 + str(number)): {"a": 1, "bb": 2} for number in range(10)}
+    assert chart(values).text_chars == chars
+    monkeypatch.setattr(points_module, "MAX_TEXT_CHARS", chars)
+    assert sum(len(series.data) for series in chart(values).series) == 20
+    monkeypatch.setattr(points_module, "MAX_TEXT_CHARS", chars - 1)
+    with pytest.raises(TooLargeError, match=f"more than {chars - 1} characters"):
+        chart(values)
