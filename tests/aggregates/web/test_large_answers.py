@@ -32,12 +32,13 @@ pytestmark = pytest.mark.early
 WITHIN_S = 1.0  # 0.05 on an idle machine; several seconds where an answer is computed in one go
 COUNT = 240_000
 FEW = 200
+LONG = 1_000_000
 MOST_BYTES = 500 * 2**20  # of a web process
 
 
 @pytest.fixture(scope="module")
 def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Yield a server with aggregates of many keys, one with documents of 40 bytes, and one of many names."""
+    """Yield a server with aggregates of many keys, of tiny documents, of many names, and of long keys and values."""
     with Server(mongo_uri, tmp_path_factory.mktemp("large"), WEB_CONCURRENCY="1") as running:
         begin = datetime(2024, 1, 1, tzinfo=UTC)
         minutes = (begin + timedelta(minutes=number) for number in range(COUNT))
@@ -55,6 +56,10 @@ def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
         running.database["zagg.names"].insert_many(
             {"_id": key, "value": {f"n{i}x{j}": j for j in range(100)}} for i, key in enumerate(keys[:2_500])
+        )
+        running.database["zagg.long"].insert_many(
+            {"_id": f"{i}{'<' * LONG}/2024-01-01", "value": {"text": "<" * LONG, "hits": i}, "through": i}
+            for i in range(60)
         )
         running.request("q?a=" + quote('{"c": "none"}'))  # the first request loads the site
         yield running
@@ -78,6 +83,12 @@ KINDS = {
     "JSON lines": "api/v1/export/many.jsonl",
     "CSV of tiny documents": "api/v1/export/tiny.csv",
     "JSON lines of tiny documents": "api/v1/export/tiny.jsonl",
+    "a page of long keys and values": "aggregates/long/",
+    "JSON lines of long keys and values": "api/v1/export/long.jsonl",
+    "ranked documents of long keys and values": "qr?q-0.n=a&q-0.c=long&q-0.sort=value.hits",
+    "ranked long keys and values": "api/v1/ranked/long/?sort=_id",
+    "series of long keys": "api/v1/series/long/",
+    "time series of long keys": q("long"),
     "ranked documents of a range": "api/v1/ranked/many/?from=2020&to=2021",
 }
 LINES = {"CSV": COUNT + 1, "JSON lines": COUNT}
