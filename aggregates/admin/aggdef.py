@@ -25,6 +25,7 @@ from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.admin.time_field import TimeField
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
+from aggregates.models.aggdef import LONG_FIELDS
 from aggregates.process_connections import process_connections
 from aggregates.task_code.registry import discover
 from aggregates.task_modules import task_modules
@@ -99,6 +100,15 @@ class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
     def get_readonly_fields(self, request: HttpRequest, obj: AggDef | None = None) -> Any:
         """Add the name for an existing aggregate: outputs and positions depend on it."""
         return self.readonly_fields if obj is None else ("name", *self.readonly_fields)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AggDef]:
+        """Return all rows; for the list, without the long texts that it does not show."""
+        rows: QuerySet[AggDef] = super().get_queryset(request)
+        return (
+            rows.defer(*LONG_FIELDS)
+            if getattr(request.resolver_match, "url_name", "") == "aggregates_aggdef_changelist"
+            else rows
+        )
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list, with the newest event id read once for all rows."""

@@ -24,7 +24,7 @@ FIELDS = (  # what people set, besides the name
 LONGEST_S = 366 * 86_400
 TEXTS: Mapping[str, int | None] = {
     "name": 100,
-    "description": None,
+    "description": 2_000,
     "task_name": 255,
     "zql": None,
     "id_key": 100,

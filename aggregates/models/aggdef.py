@@ -27,6 +27,9 @@ def default_inputs() -> list[str]:
 
 aggdefs_deleting = Signal()  # sent with `aggdefs` before a deletion; a receiver prevents it by raising
 
+# which lists do not show
+LONG_FIELDS = ("description", "params", "filter", "inputs", "outputs", "last_error", "last_traceback", "verification")
+
 
 class AggDefQuerySet(models.QuerySet["AggDef"]):
     def realtime(self) -> AggDefQuerySet:
@@ -72,7 +75,9 @@ class AggDef(models.Model):
         unique=True,
         help_text="Letters, digits, _, - and dots, such as commits_by_day. It cannot be changed later.",
     )
-    description = models.TextField(blank=True, help_text="What is counted, for those who read the numbers.")
+    description = models.TextField(
+        max_length=2_000, blank=True, help_text="What is counted, for those who read the numbers."
+    )
     task_name = models.CharField(
         "task",
         max_length=255,

@@ -33,7 +33,9 @@ class Chart(models.Model):
 
     slug = models.SlugField(unique=True, help_text="Part of the address: /charts/SLUG/")
     title = models.CharField(max_length=120)
-    description = models.TextField(blank=True, help_text="A sentence below the title. Say what is counted.")
+    description = models.TextField(
+        max_length=2_000, blank=True, help_text="A sentence below the title. Say what is counted."
+    )
     aggregate = models.CharField(
         max_length=200, help_text="The aggregate to show, as in the list of aggregates, such as commits_by_day."
     )
@@ -89,7 +91,7 @@ class Dashboard(models.Model):
 
     slug = models.SlugField(unique=True, help_text="Part of the address: /dashboards/SLUG/")
     title = models.CharField(max_length=120)
-    description = models.TextField(blank=True)
+    description = models.TextField(max_length=2_000, blank=True)
     position = models.PositiveSmallIntegerField(
         default=10,
         help_text="Smaller numbers come first. The overview shows the first chart of the first dashboard.",
