@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 
 from aggregates.services.quarantine import ReplayCounts, replay_entries
 from aggregates.web.api.quarantine import from_replay_error, read_selection
+from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import WebError
 from aggregates.web.mongo import database, to_web_error
 from ingest.exceptions import IngestError
@@ -178,23 +179,18 @@ class QuarantineAdmin(admin.ModelAdmin):
         return HttpResponseRedirect(reverse(ENTRY, args=[key_text(key)]))
 
     def _entry(self, request: HttpRequest, entry: dict[str, Any], text: str | None) -> HttpResponse:
-        raw = entry.get("raw", entry.get("raw_start", b""))
-        readable = quarantine_input.decoded(entry)
+        size_bytes = len(entry.get("raw", b"")) + len(entry.get("mended", b""))
         context = self._context(request, f"Refused: {CODES.get(entry['code'], entry['code'])}") | {
             "key": key_text(entry["_id"]),
             "entry": entry,
-            "hex": hex_dump(raw[:HEX_BYTES]),
-            "hex_cut": len(raw) > HEX_BYTES,
-            "plain": quarantine_input.raw_text(raw[:TEXT_BYTES]),
             "is_whole": "raw" in entry,
-            "readable": quarantine_input.as_text(readable) if readable is not None else "",
-            "text": text if text is not None else quarantine_input.text_to_mend(entry) or EMPTY,
             "is_mended": "mended" in entry,
             "count": quarantine_input.document_count(entry),
             "is_one": not stands_for_several(entry),
-            "is_replayable": pieces_of(entry) is not None,
-            "is_windows_1252": quarantine_input.is_offered_as_windows_1252(entry),
+            **compute(size_bytes, _shown_input, entry),
         }
+        if text is not None:
+            context["text"] = text
         return TemplateResponse(request, "admin/ingest/quarantineentry/change_form.html", context)
 
     def _context(self, request: HttpRequest, title: str) -> dict[str, Any]:
@@ -217,6 +213,22 @@ class QuarantineAdmin(admin.ModelAdmin):
         level = messages.SUCCESS if not counts.refused else messages.WARNING
         examples = "".join(f"; {text}" for text in dict.fromkeys(message for _, message in counts.examples[:3]))
         self.message_user(request, f"{counts.sentence()}{examples}", level)
+
+
+def _shown_input(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page of an entry shows of its input, in the names of the template."""
+    raw = entry.get("raw", entry.get("raw_start", b""))
+    document = quarantine_input.decoded(entry)
+    readable = quarantine_input.as_text(document) if document is not None else ""
+    return {
+        "hex": hex_dump(raw[:HEX_BYTES]),
+        "hex_cut": len(raw) > HEX_BYTES,
+        "plain": quarantine_input.raw_text(raw[:TEXT_BYTES]),
+        "readable": readable if len(readable) <= TEXT_BYTES else f"{readable[:TEXT_BYTES]}…",
+        "text": quarantine_input.text_to_mend(entry) or EMPTY,
+        "is_replayable": pieces_of(entry) is not None,
+        "is_windows_1252": quarantine_input.is_offered_as_windows_1252(entry),
+    }
 
 
 def preview(entry: dict[str, Any]) -> str:

@@ -38,3 +38,8 @@ def delete_selected(
 
 
 admin.site.add_action(delete_selected)
+
+
+def is_list(request: HttpRequest) -> bool:
+    """Return True for a request for a list of rows, not for the page of one."""
+    return str(getattr(request.resolver_match, "url_name", "")).endswith("_changelist")

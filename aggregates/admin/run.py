@@ -22,6 +22,7 @@ from aggregates.admin.sparkline import state_label
 from aggregates.admin.time_display import exact, length, moment
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
+from aggregates.models.run import LONG_FIELDS
 from aggregates.process_connections import process_connections
 from aggregates.services import celery_queue
 
@@ -91,7 +92,7 @@ class RunAdmin(OperatePermissionMixin, admin.ModelAdmin):
         """Show the open runs of Celery's workers, the waiting messages, and the last scheduled runs."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        runs = Run.objects.select_related("aggdef")
+        runs = Run.objects.select_related("aggdef").defer(*LONG_FIELDS)
         context = {
             **self.admin_site.each_context(request),
             "title": "Queue of runs",
@@ -106,6 +107,15 @@ class RunAdmin(OperatePermissionMixin, admin.ModelAdmin):
         except Exception as error:  # noqa: BLE001 - each kind of broker raises its own errors
             context["failure"] = f"{type(error).__name__}: {error}"
         return TemplateResponse(request, "admin/aggregates/run/queue.html", context)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        """Return all rows; for the list, without the long texts that it does not show."""
+        rows: QuerySet[Run] = super().get_queryset(request)
+        return (
+            rows.defer(*LONG_FIELDS)
+            if getattr(request.resolver_match, "url_name", "") == "aggregates_run_changelist"
+            else rows
+        )
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)

@@ -34,11 +34,14 @@ def default_inputs() -> list[str]:
 
 aggdefs_deleting = Signal()  # sent with `aggdefs` before a deletion; a receiver prevents it by raising
 
+# Which lists do not show: each may have hundreds of kilobytes.
+LONG_FIELDS = ("description", "params", "filter", "inputs", "outputs", "last_error", "last_traceback", "verification")
+
 
 class AggDefQuerySet(models.QuerySet["AggDef"]):
     def without_large_fields(self) -> AggDefQuerySet:
         """Return the same ones, without what may have hundreds of kilobytes each; it is read where it is used."""
-        return self.defer("description", "params", "filter", "last_error", "last_traceback", "verification")
+        return self.defer(*LONG_FIELDS)
 
     def realtime(self) -> AggDefQuerySet:
         """Return those that `runaggregator` keeps current."""

@@ -7,8 +7,12 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
+from aggregates.models.aggdef import LONG_FIELDS as LONG_FIELDS_OF_AGGDEF
 from aggregates.models.aggdef import AggDef
 from aggregates.run.position import new_uid  # the first migrations name it as `aggregates.models.run.new_uid`
+
+# which lists do not show
+LONG_FIELDS = ("traceback", "job_ids", *(f"aggdef__{name}" for name in LONG_FIELDS_OF_AGGDEF))
 
 
 class RunQuerySet(models.QuerySet["Run"]):

@@ -15,6 +15,7 @@ from celery import current_app
 from pymongo import MongoClient
 
 from aggregates.models import AggDef, Run
+from aggregates.models.run import LONG_FIELDS
 
 log = logging.getLogger(__name__)
 MOST_SHOWN = 200
@@ -80,7 +81,7 @@ def lines(client: Client) -> list[WaitingWork]:
     found = messages(client)
     known = found or []
     asked = {message.arguments[0] for message in known if message.task == PERFORM and message.arguments}
-    planned = Run.objects.filter(state=Run.State.PLANNED).select_related("aggdef")[:MOST_SHOWN]
+    planned = Run.objects.filter(state=Run.State.PLANNED).select_related("aggdef").defer(*LONG_FIELDS)[:MOST_SHOWN]
     runs = {run.pk: run for run in planned}
     names = {str(name) for message in known if message.task in (SCHEDULED, VERIFY) for name in message.arguments}
     aggdefs = AggDef.objects.in_bulk(names, field_name="name") if names else {}

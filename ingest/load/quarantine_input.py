@@ -21,6 +21,7 @@ from ingest.wire.text_encoding import describe_binary, encoding_of, is_read_as_w
 from ingest.wire.time_text import parse_time
 
 MAX_MENDED_BYTES = 65_536  # longer text that is no document is not put into an edit form
+MAX_INDENTED_CHARS = 65_536
 
 
 class MendError(IngestError, code="still_refused"):
@@ -70,13 +71,19 @@ def as_text(document: Mapping[str, Any]) -> str:
     """Return the document as extended JSON for an edit form; empty if it is nested too deep to be shown.
 
     It is the relaxed form, except that small 64-bit integers are marked, so that `from_text` returns the same types
-    also without the original.
+    also without the original. Long text is not indented: a megabyte of deeply nested lists would have a hundred.
     """
     try:
-        text = dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
+        marked = _with_marked_integers(document)
+        text = _json(marked, None)
+        text = _json(marked, 2 if len(text) <= MAX_INDENTED_CHARS else 0)
     except RecursionError:
         return ""
     return with_halves_escaped(text)
+
+
+def _json(document: Mapping[str, Any], indent: int | None) -> str:
+    return dumps(document, indent=indent, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
 
 
 def _with_marked_integers(value: Any) -> Any:

@@ -74,19 +74,20 @@ def page(
 ) -> tuple[list[Document], str | None]:
     """Return a page of entries, newest first, and the cursor of the next page or None; new entries do not shift pages.
 
-    Entries have `raw` only for input up to `PREVIEW_BYTES`, and no `sizes`. Raise `KeyFormatError` if the cursor is
-    malformed.
+    Entries have `raw` only for input up to `PREVIEW_BYTES`, no `sizes`, and `mended` only as True. Raise
+    `KeyFormatError` if the cursor is malformed.
     """
     condition = selection.condition()
     if cursor:
         time, key = _read_cursor(cursor)
         condition = {"$and": [condition, {"$or": [{"time": {"$lt": time}}, {"time": time, "_id": {"$lt": key}}]}]}
     raw = {"$cond": [{"$lte": ["$bytes", PREVIEW_BYTES]}, "$raw", "$$REMOVE"]}
+    mended = {"$cond": [{"$eq": [{"$type": "$mended"}, "missing"]}, "$$REMOVE", True]}
     steps: list[Document] = [
         {"$match": condition},
         {"$sort": dict(_ORDER)},
         {"$limit": limit + 1},
-        {"$set": {"raw": raw, "sizes": "$$REMOVE"}},
+        {"$set": {"raw": raw, "mended": mended, "sizes": "$$REMOVE"}},
     ]
     found = list(database[QUARANTINE].aggregate(steps, maxTimeMS=LIMIT_MS))
     more, found = len(found) > limit, found[:limit]

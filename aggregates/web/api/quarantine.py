@@ -21,6 +21,7 @@ from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.serializers import ShortListField
 from aggregates.web.api.series import AnyAccept
 from aggregates.web.auth.access import OPERATE
+from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import BadRequestError, IngestBusyError, NotFoundError, UnavailableError, WebError
 from aggregates.web.mongo import database
 from aggregates.web.series.query_filter import read_number
@@ -163,6 +164,12 @@ class QuarantineCountsView(ApiView):
         return Response({"counts": [{name: getattr(each, name) for name in each.__slots__} for each in found]})
 
 
+def _document_to_send(entry: dict[str, Any]) -> Any:
+    mended = quarantine_input.mended_of(entry)
+    text = "" if mended is None else quarantine_input.as_text(mended)
+    return json.loads(text) if text else None
+
+
 class QuarantineEntryView(ApiView):
     unlimited = True
     needs = {"DELETE": OPERATE}
@@ -173,10 +180,9 @@ class QuarantineEntryView(ApiView):
         entry = quarantine.find(database(), _key(key))
         if entry is None:
             raise _unknown(key)
-        mended = quarantine_input.mended_of(entry)
-        text = "" if mended is None else quarantine_input.as_text(mended)
+        document = compute(len(entry.get("raw", b"")) + len(entry.get("mended", b"")), _document_to_send, entry)
         sizes = {"sizes": unpacked(entry["sizes"])} if "sizes" in entry else {}
-        return Response({**_entry_document(entry), **sizes, "document": json.loads(text) if text else None})
+        return Response({**_entry_document(entry), **sizes, "document": document})
 
     @openapi.describe({204: None}, 400, 404, 503)
     def delete(self, request: Request, key: str) -> Response:

@@ -20,7 +20,6 @@ from aggregates.models.chart import Chart, Dashboard
 from aggregates.web import embed
 from aggregates.web.auth.access import EDIT, OPERATE, rights_of
 from aggregates.web.exceptions import NotFoundError, WebError
-from aggregates.web.json_encoding import plain, to_json
 from aggregates.web.mongo import database
 from aggregates.web.output_address import output_address
 from aggregates.web.overview import list_outputs
@@ -117,7 +116,7 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
         rights.require(EDIT)
         if form.is_valid():
             return redirect(f"{form.save().get_absolute_url()}#main")  # not the #make of the form
-    documents, order = latest_documents.read(database(), collection)
+    lines, order = latest_documents.read(database(), collection)
     reached = freshness.read(database(), name)
     context = {
         "section": "aggregates",
@@ -126,14 +125,7 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
         "zone": settings.ZARKOV.time_zone,
         "freshness": reached,
         "through": _count(reached.through),
-        "documents": [
-            {
-                "key": plain(item["_id"]),
-                "value": to_json(item.get("value")).decode(),
-                "through": _count(item.get("through")),
-            }
-            for item in documents
-        ],
+        "documents": [{**line, "through": _count(line["through"])} for line in lines],
         "order": order,
         "stream": f"{output_address('api:live', name)}?limit={MAX_SERIES}&bulk=1",
         "shown": {"name": "", "kind": "line", "zone": settings.ZARKOV.time_zone, "title": name, "size": "large"},

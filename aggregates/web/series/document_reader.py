@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -14,6 +14,7 @@ from aggregates.web.compute_thread import PIECE_BYTES, AnswerPlace
 from aggregates.web.exceptions import TooLargeError
 
 BATCH_DOCUMENTS: Final = 2_000
+PIECE_DOCUMENTS: Final = 500
 MAX_BYTES: Final = 64 * 2**20  # of one answer that is not written while it is sent
 
 Document = dict[str, Any]
@@ -88,21 +89,55 @@ def iter_decoded(batch: bytes, options: Options) -> Iterable[Document]:
 
 
 class StoredDocuments:
-    """Documents in memory as BSON, decoded each time they are looped over: decoded ones take ten times as much."""
+    """Documents in memory as BSON, decoded each time they are looped over: decoded ones take ten times as much.
 
-    def __init__(self, options: Options) -> None:
+    With `inside`, only those are seen for whose key it returns True.
+    """
+
+    def __init__(self, options: Options, inside: Callable[[Any], bool] | None = None) -> None:
         self._options = options
+        self._inside = inside
         self._batches: list[bytes] = []
         self.count = 0
 
     def add(self, batch: bytes) -> None:
         """Add the documents of a batch."""
         self._batches.append(batch)
-        start = 0
-        while start < len(batch):  # each begins with its length (bsonspec.org)
-            start += int.from_bytes(batch[start : start + 4], "little")
-            self.count += 1
+        self.count += sum(1 for _ in _ends(batch))
 
     def __iter__(self) -> Iterator[Document]:
         for batch in self._batches:
-            yield from iter_decoded(batch, self._options)
+            for document in iter_decoded(batch, self._options):
+                if self._inside is None or self._inside(document["_id"]):
+                    yield document
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some of the documents of an export, of at most `PIECE_BYTES` as BSON, or a single one."""
+
+    documents: Iterable[Mapping[str, Any]]  # decoded each time they are looped over
+    count: int
+    size_bytes: int
+    work_bytes: int  # to tell `compute`
+
+
+def pieces_of(batch: Batch, options: Options, inside: Callable[[Any], bool]) -> Iterator[Piece]:
+    """Yield a batch in pieces of up to `PIECE_DOCUMENTS`, without those documents for whose key `inside` is False."""
+    start = end = count = 0
+    for following in (*_ends(batch.documents), None):
+        if count and (following is None or count == PIECE_DOCUMENTS or following - start > PIECE_BYTES):
+            stored = StoredDocuments(options, inside)
+            stored.add(batch.documents[start:end])
+            yield Piece(stored, count, end - start, batch.work_bytes)
+            start, count = end, 0
+        if following is not None:
+            end, count = following, count + 1
+
+
+def _ends(batch: bytes) -> Iterator[int]:
+    """Yield where each document of a batch ends; it begins with its length (bsonspec.org)."""
+    end = 0
+    while end < len(batch):
+        end += int.from_bytes(batch[end : end + 4], "little")
+        yield end

@@ -12,69 +12,103 @@ from bson import Decimal128
 
 from aggregates.web.compute_thread import compute
 from aggregates.web.exceptions import BadRequestError
-from aggregates.web.json_encoding import plain, to_json
+from aggregates.web.json_encoding import plain, to_json, to_json_in_pieces
+from aggregates.web.series.document_reader import Piece
 from ingest.number_text import plain_decimal
 
 _SAMPLE = 1000  # documents that define the columns; later ones can fill columns but not add any
-_CHUNK = 500  # rows sent at once
+_SAMPLE_BYTES = 2**22  # of these documents, if they are large
+_SENT_BYTES = 2**18  # of rows at once, if they are many
 _CELL_BYTES = 100  # that a cell counts for: all are computed in a thread but a few hundred rows
 _BOM: Final = b"\xef\xbb\xbf"
 _SIGNS: Final = frozenset("=+-@")  # spreadsheets run a cell that starts with one of these, or its full-width form
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 # Spreadsheets that guess the separator also try the semicolon and the tab; some trim blanks that are not quoted.
-_QUOTED = re.compile(r"""[",;\t\r\n]|^\s|\s$""")
+_QUOTED: Final = ('"', ",", ";", "\t", "\r", "\n")
 _BLANK_LETTERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # fillers that show nothing
 
-Rows = Iterable[Mapping[str, Any]]
+Rows = Iterable[Piece]
 
 
-def csv_lines(documents: Rows) -> Iterator[bytes]:
+def csv_lines(rows: Rows) -> Iterator[bytes]:
     """Yield a header and one row per document: key, then one column per field of the values (`value` for numbers).
 
-    Fields that first appear after `_SAMPLE` documents go to the last column, `more`, as JSON. Numbers have all their
-    digits and no exponent; NaN and infinities are empty cells. The form is that of RFC 4180.
+    Fields that first appear after `_SAMPLE` documents, or after `_SAMPLE_BYTES`, go to the last column, `more`, as
+    JSON. Numbers have all their digits and no exponent; NaN and infinities are empty cells. The form is that of RFC
+    4180.
     """
-    rest = iter(documents)
-    sample = list(islice(rest, _SAMPLE))
-    columns = compute(_cells(sample), _columns, sample)
-    yield _row(["key", *columns, "more"])
-    documents = chain(sample, rest)
-    while chunk := list(islice(documents, _CHUNK)):
-        yield compute(_cells(chunk) * _CELL_BYTES, _csv_rows, chunk, columns)
+    rest = iter(rows)
+    sample = _sample(rest)
+    columns, header = compute(sum(piece.size_bytes for piece in sample), _header, sample)
+    yield header
+    rest = chain(sample, rest)
+    del sample  # it is large, and only the iterator needs it, until its end
+    for piece in rest:
+        work_bytes = max(piece.work_bytes, piece.count * (len(columns) + 2) * _CELL_BYTES)
+        yield from _written(piece, work_bytes, lambda document: _csv_row(document, columns))
 
 
-def csv_lines_with_bom(documents: Rows) -> Iterator[bytes]:
+def csv_lines_with_bom(rows: Rows) -> Iterator[bytes]:
     """Yield the same after a byte order mark, by which Excel knows that a file is UTF-8."""
-    return chain([_BOM], csv_lines(documents))
+    return chain([_BOM], csv_lines(rows))
 
 
-def json_lines(documents: Rows) -> Iterator[bytes]:
+def json_lines(rows: Rows) -> Iterator[bytes]:
     """Yield one JSON document per line: `_id`, `value` and `through`."""
-    rest = iter(documents)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield compute(_cells(chunk) * _CELL_BYTES, _json_rows, chunk)
+    for piece in rows:
+        work_bytes = max(piece.work_bytes, piece.count * 3 * _CELL_BYTES)
+        yield from _written(piece, work_bytes, _json_line if piece.count > 1 else _long_json_line)
 
 
-def _cells(documents: list[Mapping[str, Any]]) -> int:
-    """Return how many cells documents have in a table, with those of the key and of what has no column."""
-    return sum(map(len, map(_fields, documents))) + 2 * len(documents)
+def _sample(rest: Iterator[Piece]) -> list[Piece]:
+    """Return the first pieces, which have `_SAMPLE` documents or `_SAMPLE_BYTES` together if there are so many."""
+    sample: list[Piece] = []
+    count = size_bytes = 0
+    while count < _SAMPLE and size_bytes < _SAMPLE_BYTES and (piece := next(rest, None)) is not None:
+        sample.append(piece)
+        count += piece.count
+        size_bytes += piece.size_bytes
+    return sample
 
 
-def _columns(documents: list[Mapping[str, Any]]) -> dict[str, None]:
-    return dict.fromkeys(name for document in documents for name in _fields(document))
+def _header(sample: list[Piece]) -> tuple[dict[str, None], bytes]:
+    documents = islice(chain.from_iterable(piece.documents for piece in sample), _SAMPLE)
+    columns = dict.fromkeys(name for document in documents for name in _fields(document))
+    return columns, _row(["key", *columns, "more"])
 
 
-def _csv_rows(documents: list[Mapping[str, Any]], columns: Mapping[str, None]) -> bytes:
-    rows = []
+def _written(piece: Piece, work_bytes: int, write: Callable[[Mapping[str, Any]], bytes]) -> Iterator[bytes]:
+    """Yield the lines of a piece, computed as `work_bytes`, some `_SENT_BYTES` at once."""
+    documents = iter(piece.documents)
+    while text := compute(work_bytes, _some_lines, documents, write):
+        yield text
+        if len(text) < _SENT_BYTES:
+            break
+
+
+def _some_lines(documents: Iterator[Mapping[str, Any]], write: Callable[[Mapping[str, Any]], bytes]) -> bytes:
+    lines: list[bytes] = []
+    size_bytes = 0
     for document in documents:
-        fields = _fields(document)
-        more = {name: value for name, value in fields.items() if name not in columns}
-        rows.append(_row([document["_id"], *(fields.get(name) for name in columns), more or None]))
-    return b"".join(rows)
+        lines.append(write(document))
+        size_bytes += len(lines[-1])
+        if size_bytes >= _SENT_BYTES:
+            break
+    return b"".join(lines)
 
 
-def _json_rows(documents: list[Mapping[str, Any]]) -> bytes:
-    return b"".join(to_json(document) + b"\n" for document in documents)
+def _json_line(document: Mapping[str, Any]) -> bytes:
+    return to_json(document) + b"\n"
+
+
+def _long_json_line(document: Mapping[str, Any]) -> bytes:
+    return to_json_in_pieces(document) + b"\n"
+
+
+def _csv_row(document: Mapping[str, Any], columns: Mapping[str, None]) -> bytes:
+    fields = _fields(document)
+    more = {name: value for name, value in fields.items() if name not in columns}
+    return _row([document["_id"], *(fields.get(name) for name in columns), more or None])
 
 
 def file_name(name: str) -> str:
@@ -118,9 +152,14 @@ def _cell(value: Any) -> str:
             text = "" if value is None else str(value)
             return plain_decimal(value) if isinstance(value, float) and "e" in text else text
         if isinstance(value, dict | list):
-            value = to_json(value).decode()
+            value = to_json_in_pieces(value).decode()
     text = f"'{value}" if _may_run(value) else value
-    return '"{}"'.format(text.replace('"', '""')) if _QUOTED.search(text) else text
+    return '"{}"'.format(text.replace('"', '""')) if _is_quoted(text) else text
+
+
+def _is_quoted(text: str) -> bool:
+    """Return True for what a reader may take apart or trim. A regular expression would take 20 ms for a long text."""
+    return text[:1].isspace() or text[-1:].isspace() or any(mark in text for mark in _QUOTED)
 
 
 def _may_run(text: str) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -24,8 +23,9 @@ from aggregates.web.series.document_reader import (
     Batch,
     ByteLimit,
     Document,
+    Piece,
     StoredDocuments,
-    iter_decoded,
+    pieces_of,
     read_batches,
 )
 from aggregates.web.series.fill import Fill, fill_in
@@ -35,7 +35,6 @@ from aggregates.web.series.points import ChartData
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
 MAX_SERIES_BYTES = 32 * 2**20  # of documents that are in memory as a whole
-_DECODED_AT_ONCE = 500  # documents of an export
 _NAME = re.compile(r"[^\0$.\ud800-\udfff][^\0$\ud800-\udfff]*\Z")
 _NAMESPACE_BYTES = 255  # of a database and a collection with the dot between them (MongoDB manual, Limits)
 
@@ -146,22 +145,14 @@ def _chart(documents: StoredDocuments, query: SeriesQuery, span: KeySpan, now: d
     return chart
 
 
-def stream(database: Database[dict[str, Any]], collection: str, prefix: str, span: KeySpan) -> Iterator[Any]:
+def stream(database: Database[Document], collection: str, prefix: str, span: KeySpan) -> Iterator[Piece]:
     """Yield all documents of a range in order of `_id`, from one cursor; for exports of any size.
 
     A switch of generations does not break it: the open cursor continues to read the old one.
     """
     condition = key_range.condition(database, collection, prefix, span.outer())
-    options = database.codec_options
     for batch in read_batches(database[collection], condition, {"state": 0}):
-        documents = iter(iter_decoded(batch.documents, options))
-        while some := compute(batch.work_bytes, _some, documents):
-            yield from (document for document in some if span.contains(document["_id"]))
-
-
-def _some(documents: Iterator[Document]) -> list[Document]:
-    """Return the next documents: the reader of an export may keep them for a minute, but not those of a whole batch."""
-    return list(islice(documents, _DECODED_AT_ONCE))
+        yield from pieces_of(batch, database.codec_options, span.contains)
 
 
 def _read(database: Database[Document], collection: str, condition: Mapping[str, Any]) -> Iterator[Batch]:

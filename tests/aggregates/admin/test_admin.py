@@ -21,6 +21,7 @@ from aggregates.models import AggDef, Chart, EmbedLink, Run, TaskSwitch
 from aggregates.process_connections import process_connections
 from aggregates.run import failpoint
 from aggregates.run.jobs import specs
+from aggregates.services.preview import Preview
 from aggregates.web import embed
 from tests.support.aggregates.definitions import values
 from tests.support.aggregates.event_source import Producer, event
@@ -100,6 +101,14 @@ def test_a_preview_shows_first_results_before_saving(admin_client, days):
     assert "p/2011-07-01" in page
     bad = admin_client.post(reverse("admin:aggregates_aggdef_preview"), form | {"settle_s": "0", "task_name": "x"})
     assert "Correct the form" in bad.content.decode()
+
+
+def test_a_preview_cuts_long_keys_and_values(admin_client, days, monkeypatch):
+    pairs = [(f"{number}{'k' * 100_000}", {"text": "v" * 100_000}) for number in range(50)]
+    monkeypatch.setattr(services, "preview", lambda definition: Preview(50, 0, {"days": pairs}, 50))
+    form = {"_name": "days", "task_name": TASK, "filter": "{}", "params": "{}", "inputs": '["event"]', "id_key": "_id"}
+    page = admin_client.post(reverse("admin:aggregates_aggdef_preview"), form | {"settle_s": "0"}).content.decode()
+    assert page.count("k" * 900) == page.count("v" * 900) == 50 and len(page) < 200_000
 
 
 def test_a_range_is_rebuilt_from_the_rebuild_page(admin_client, days, database, django_capture_on_commit_callbacks):

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from aggregates.models import AggDef, Alert, Run
 from aggregates.process_connections import process_connections
@@ -101,6 +102,22 @@ def measure(client: Any, aggdef: AggDef) -> dict[str, float]:
 def test_every_page_is_quick_with_a_few_thousand_rows(admin_client, filled):
     slow = {page: took for page, took in measure(admin_client, filled(2_000, 20_000)).items() if took > LIMIT_S}
     assert slow == {}
+
+
+def test_lists_do_not_read_the_long_texts_of_definitions_and_runs(admin_client, filled):
+    aggdef = filled(60, 120)
+    long = {"k": "x" * 200_000}
+    AggDef.objects.update(params=long, filter=long, last_traceback="t" * 20_000)
+    Run.objects.filter(pk__gt=60).update(origin="schedule", traceback="t" * 20_000)
+    for number in range(50):
+        Alert.objects.create(
+            aggdef=aggdef, kind="run", event="raised", text=f"fails {number}", channel="log", not_before=timezone.now()
+        )
+    for page in pages(aggdef)[1:6]:
+        with CaptureQueriesContext(connection) as queries:
+            assert admin_client.get(page).status_code == 200
+        read = [query["sql"] for query in queries if "traceback" in query["sql"] or '"params"' in query["sql"]]
+        assert queries and read == [], page
 
 
 @pytest.mark.long

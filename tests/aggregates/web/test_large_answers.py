@@ -7,15 +7,17 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+import bson
 import psutil
 import pytest
+from bson.codec_options import CodecOptions
 
 from aggregates.web import compute_thread, json_encoding
 from aggregates.web.compute_thread import PIECE_BYTES, compute, large_answer
@@ -23,7 +25,15 @@ from aggregates.web.exceptions import TooLargeError, UnavailableError
 from aggregates.web.json_encoding import to_json, to_json_in_pieces
 from aggregates.web.legacy import MAX_QUERIES
 from aggregates.web.series import export
-from aggregates.web.series.document_reader import BATCH_DOCUMENTS, ByteLimit, read_batches
+from aggregates.web.series.document_reader import (
+    BATCH_DOCUMENTS,
+    PIECE_DOCUMENTS,
+    Batch,
+    ByteLimit,
+    Piece,
+    pieces_of,
+    read_batches,
+)
 from tests.support.durations import assert_within
 from tests.support.web.health import slowest_probe_s
 from tests.support.web.server import Server
@@ -32,12 +42,13 @@ pytestmark = pytest.mark.early
 WITHIN_S = 1.0  # 0.05 on an idle machine; several seconds where an answer is computed in one go
 COUNT = 240_000
 FEW = 200
+LONG = 1_000_000
 MOST_BYTES = 500 * 2**20  # of a web process
 
 
 @pytest.fixture(scope="module")
 def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Yield a server with aggregates of many keys, one with documents of 40 bytes, and one of many names."""
+    """Yield a server with aggregates of many keys, of tiny documents, of many names, and of long keys and values."""
     with Server(mongo_uri, tmp_path_factory.mktemp("large"), WEB_CONCURRENCY="1") as running:
         begin = datetime(2024, 1, 1, tzinfo=UTC)
         minutes = (begin + timedelta(minutes=number) for number in range(COUNT))
@@ -55,6 +66,10 @@ def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
         running.database["zagg.names"].insert_many(
             {"_id": key, "value": {f"n{i}x{j}": j for j in range(100)}} for i, key in enumerate(keys[:2_500])
+        )
+        running.database["zagg.long"].insert_many(
+            {"_id": f"{i}{'<' * LONG}/2024-01-01", "value": {"text": "<" * LONG, "hits": i}, "through": i}
+            for i in range(60)
         )
         running.request("q?a=" + quote('{"c": "none"}'))  # the first request loads the site
         yield running
@@ -78,6 +93,13 @@ KINDS = {
     "JSON lines": "api/v1/export/many.jsonl",
     "CSV of tiny documents": "api/v1/export/tiny.csv",
     "JSON lines of tiny documents": "api/v1/export/tiny.jsonl",
+    "a page of long keys and values": "aggregates/long/",
+    "CSV of long keys and values": "api/v1/export/long.csv",
+    "JSON lines of long keys and values": "api/v1/export/long.jsonl",
+    "ranked documents of long keys and values": "qr?q-0.n=a&q-0.c=long&q-0.sort=value.hits&q-0.limit=30",
+    "ranked long keys and values": "api/v1/ranked/long/?sort=_id&limit=30",
+    "series of long keys": "api/v1/series/long/",
+    "time series of long keys": q("long"),
     "ranked documents of a range": "api/v1/ranked/many/?from=2020&to=2021",
 }
 LINES = {"CSV": COUNT + 1, "JSON lines": COUNT}
@@ -238,12 +260,45 @@ def test_tiny_rows_are_written_in_threads_once_they_are_many(
         return result
 
     monkeypatch.setattr(export, "compute", record)
-    rows = [{"_id": str(number), "value": number} for number in range(2_000)]
-    assert b"".join(lines(rows)).count(b"\n") in (2_000, 2_001)
+
+    def pieces(count: int) -> Iterator[Piece]:
+        return in_pieces({"_id": str(number), "value": number} for number in range(count))
+
+    assert b"".join(lines(pieces(2_000))).count(b"\n") in (2_000, 2_001)
     assert len(written) == 4 and min(written) > PIECE_BYTES
     written.clear()
-    list(lines(rows[:FEW]))
+    list(lines(pieces(FEW)))
     assert len(written) == 1 and written[0] <= PIECE_BYTES
+
+
+def in_pieces(documents: Iterable[Mapping[str, Any]]) -> Iterator[Piece]:
+    batch = b"".join(map(bson.encode, documents))
+    return pieces_of(Batch(batch, len(batch)), CodecOptions(), lambda key: key != "out")
+
+
+def test_a_piece_of_an_export_is_small_or_a_single_document() -> None:
+    long = "x" * 300_000
+    keys = ["a", long, "out", "b", "c", long, *map(str, range(1_200)), "x" * 100_000, "y" * 100_000]
+    pieces = list(in_pieces({"_id": key} for key in keys))
+    assert [document["_id"] for piece in pieces for document in piece.documents] == [k for k in keys if k != "out"]
+    assert [piece.count for piece in pieces] == [1, 1, 3, 1, PIECE_DOCUMENTS, PIECE_DOCUMENTS, 201, 1]
+    assert all(piece.size_bytes <= PIECE_BYTES for piece in pieces if piece.count > 1)
+    assert list(in_pieces([])) == []
+
+
+def test_the_documents_that_define_the_columns_of_an_export_are_few_if_they_are_large() -> None:
+    taken: list[Piece] = []
+    rows = in_pieces({"_id": i, "value": {"a": "x" * 1_000_000} if i < 10 else {"b": 1}} for i in range(11))
+    lines = export.csv_lines(taken.append(row) or row for row in rows)
+    assert next(lines) == b"key,a,more\r\n" and sum(piece.size_bytes for piece in taken) < 6_000_000
+    assert b"".join(lines).endswith(b'\r\n10,,"{""b"": 1}"\r\n')
+
+
+def test_rows_of_many_columns_are_sent_a_few_at_once() -> None:
+    parts = list(
+        export.csv_lines(in_pieces({"_id": i, "value": {f"n{i}x{j}": j for j in range(90)}} for i in range(300)))
+    )
+    assert max(map(len, parts[1:])) < 500_000 and b"".join(parts).count(b"\n") == 301
 
 
 def test_an_answer_has_at_most_so_many_bytes() -> None:

@@ -20,6 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pymongo.database import Database
 
+from ingest.load import quarantine_input
 from ingest.store import quarantine
 from ingest.store.quarantine import Selection
 from ingest.store.store import connect
@@ -91,6 +92,24 @@ def test_deep_input_is_shown_and_refused_without_an_error_of_ours(
     given = '{"keys": ["' + key(0) + '"], "document": ' + raw.decode() + "}"
     answer = operator.post(f"{API}replay/", given, content_type="application/json")
     assert answer.status_code in (200, 400)
+
+
+def test_a_large_deep_entry_is_shown_in_part_and_mended_as_a_whole(
+    ready: Any, staff: Callable[[str], Client], database: Database[Any]
+) -> None:
+    """Indented, it would have 60 MB."""
+    items = ", ".join(["[]"] * 200_000)
+    raw = f'{{"type": "", "extra": {"[" * 90}{items}{"]" * 90}}}'.encode()
+    database["quarantine"].insert_one(entry(0, raw) | {"mended": bson.encode({"type": "x", "extra": "y" * 500_000})})
+    viewer = staff("viewer")
+    page = page_of(viewer.get(reverse("admin:ingest_quarantineentry_change", args=[key(0)])))
+    assert "y" * 500_000 in page and len(page) < 1_000_000
+    assert quarantine.page(database, Selection())[0][0]["mended"] is True
+    assert "mended" in page_of(viewer.get(LIST))
+    document = quarantine_input.decoded({"raw": raw})
+    assert document is not None
+    text = quarantine_input.as_text(document)
+    assert len(text) < 2_000_000 and quarantine_input.from_text(text) == document
 
 
 def test_an_event_keeps_its_types_when_it_is_edited(

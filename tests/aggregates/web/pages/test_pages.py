@@ -30,7 +30,7 @@ def test_the_latest_documents_are_those_that_changed_last(
     aggregate("a", {f"zebra/2024-01-{day:02d}": day for day in range(1, 29)}, through=5)
     aggregate("a", {"ant/2024-01-03": 1}, through=6)
     found, order = latest_documents.read(database, "zagg.a")
-    assert (found[0]["_id"], found[1]["_id"], order) == ("ant/2024-01-03", "zebra/2024-01-28", "changed last")
+    assert (found[0]["key"], found[1]["key"], order) == ("ant/2024-01-03", "zebra/2024-01-28", "changed last")
     page = client.get("/aggregates/a/").content.decode()
     assert page.index("ant/2024-01-03") < page.index("zebra/2024-01-28")
     assert "/api/v1/series/a/?limit=8" in page
@@ -43,11 +43,37 @@ def test_an_aggregate_too_large_to_sort_shows_its_last_keys(
     aggregate("a", {"a": 1}, through=6)
     database.command("create", "zagg.view", viewOn="zagg.a", pipeline=[])
     for name in ("zagg.a", "zagg.view"):
-        assert [item["_id"] for item in latest_documents.read(database, name)[0]] == ["a", "b"]
+        assert [line["key"] for line in latest_documents.read(database, name)[0]] == ["a", "b"]
     monkeypatch.setattr(latest_documents, "MAX_SORTED", 1)
     for name in ("zagg.a", "zagg.view"):
         assert latest_documents.read(database, name)[1] == "last by key"
-        assert [item["_id"] for item in latest_documents.read(database, name)[0]] == ["b", "a"]
+        assert [line["key"] for line in latest_documents.read(database, name)[0]] == ["b", "a"]
+
+
+@pytest.mark.parametrize("letter", ["<", "ä", "\U0001f600"])
+def test_long_keys_and_values_are_cut_before_they_are_read(
+    open_site: Any, database: Any, client: Client, letter: str
+) -> None:
+    long = letter * 100_000
+    database["zagg.a"].insert_many(
+        [
+            {"_id": "short", "value": {"hits": 1.5}, "through": 3},
+            {"_id": long, "value": long},
+            {"_id": {"key": long}, "value": {"field": long, "other": 1}, "through": long},
+            {"_id": letter * 1_000, "value": [letter * 900] * 2},
+            {"_id": 7},
+        ]
+    )
+    lines = latest_documents.read(database, "zagg.a")[0]
+    assert {"key": "short", "value": '{"hits": 1.5}', "through": 3} in lines
+    assert {"key": "7", "value": "null", "through": None} in lines
+    assert {"key": f"{letter * 1_000}…", "value": f'"{letter * 999}…', "through": None} in lines
+    long_array = f'["{letter * 900}", "{letter * 94}…'
+    assert {"key": letter * 1_000, "value": long_array, "through": None} in lines
+    (no_text,) = [line for line in lines if line["key"].startswith("… (")]
+    assert no_text["value"].startswith("… (") and no_text["value"].endswith(" bytes)") and no_text["through"] is None
+    page = client.get("/aggregates/a/").content
+    assert len(page) < 50_000 and page.count("…".encode()) >= 5
 
 
 def test_the_list_of_aggregates_reads_the_descriptions_that_it_shows(

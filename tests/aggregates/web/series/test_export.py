@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.web.exceptions import BadRequestError
+from aggregates.web.series.document_reader import Piece
 from aggregates.web.series.export import csv_lines, form_of
 from tests.support.durations import assert_within
 
@@ -33,8 +34,12 @@ HARMLESS = [
 ]  # fmt: skip
 
 
+def pieces(documents: list[dict[str, Any]], size_bytes: int = 100) -> list[Piece]:
+    return [Piece(documents, len(documents), size_bytes, size_bytes)]
+
+
 def written(documents: list[dict[str, Any]]) -> str:
-    return b"".join(csv_lines(documents)).decode()
+    return b"".join(csv_lines(pieces(documents))).decode()
 
 
 def rows(*documents: dict[str, Any]) -> list[list[str]]:
@@ -110,7 +115,7 @@ def test_a_reader_gets_every_text_back_but_for_the_apostrophe(value: dict[str, s
 
 def test_a_byte_order_mark_is_written_if_asked_for() -> None:
     write, media_type = form_of("csv", "1")
-    assert b"".join(write([{"_id": "größe", "value": 1}])) == "\ufeffkey,value,more\r\ngröße,1,\r\n".encode()
+    assert b"".join(write(pieces([{"_id": "größe", "value": 1}]))) == "\ufeffkey,value,more\r\ngröße,1,\r\n".encode()
     assert media_type == "text/csv; charset=utf-8"
     assert b"".join(form_of("csv", "")[0]([])) == b"key,more\r\n"
 
@@ -132,7 +137,7 @@ def test_many_fields_are_written_in_time_that_grows_with_their_number() -> None:
 
     def write() -> float:
         own = time.process_time()  # not the clock: the machine may be busy with other tests
-        list(csv_lines(wide))
+        list(csv_lines(pieces(wide)))
         return time.process_time() - own
 
     assert_within(2.0, write, tries=1)
