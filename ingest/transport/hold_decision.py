@@ -38,7 +38,7 @@ END_SHARE = 16
 # Above what is allowed: from here on nobody can connect. A newcomer may send a large message before it is held, and
 # what has arrived whole stays until it is read, also if its sender is ended.
 REFUSE_BYTES = 192 * 2**20
-LOSSY_END_BYTES = 96 * 2**20  # the same where messages may be dropped, because there memory does not come back
+LOSSY_END_BYTES = 48 * 2**20  # the same where messages may be dropped, because there memory does not come back
 SHUT_S = 30.0  # then a shut connection may send some bytes, so that TCP does not give it up
 
 

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.early
 WITHIN_S = 1.0  # 0.05 on an idle machine; several seconds where an answer is computed in one go
 COUNT = 240_000
 FEW = 200
-LONG = 1_000_000
+LONG_CHARS = 1_000_000
 MOST_BYTES = 500 * 2**20  # of a web process
 
 
@@ -68,7 +68,7 @@ def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             {"_id": key, "value": {f"n{i}x{j}": j for j in range(100)}} for i, key in enumerate(keys[:2_500])
         )
         running.database["zagg.long"].insert_many(
-            {"_id": f"{i}{'<' * LONG}/2024-01-01", "value": {"text": "<" * LONG, "hits": i}, "through": i}
+            {"_id": f"{i}{'<' * LONG_CHARS}/2024-01-01", "value": {"text": "<" * LONG_CHARS, "hits": i}, "through": i}
             for i in range(60)
         )
         running.request("q?a=" + quote('{"c": "none"}'))  # the first request loads the site
@@ -200,12 +200,18 @@ def test_no_call_of_c_encodes_more_than_a_thousand_points(value: Any, monkeypatc
     assert max(sizes) <= 25_000
 
 
-LONG = "k" * 60_000
+LONG_TEXT = "k" * 60_000
 
 
 @pytest.mark.parametrize(
     "value",
-    [LONG * 9, [LONG] * 9, [[LONG, 1]] * 9, {str(i): LONG for i in range(9)}, {f"{LONG}{i}": i for i in range(9)}],
+    [
+        LONG_TEXT * 9,
+        [LONG_TEXT] * 9,
+        [[LONG_TEXT, 1]] * 9,
+        {str(i): LONG_TEXT for i in range(9)},
+        {f"{LONG_TEXT}{i}": i for i in range(9)},
+    ],
     ids=["text", "texts", "points", "values", "names"],
 )
 def test_no_call_of_c_encodes_long_texts_together(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:

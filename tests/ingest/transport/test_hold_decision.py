@@ -219,7 +219,7 @@ def test_where_messages_may_be_dropped_those_are_ended_too_that_send_much_little
     looks = Looks(c1=B, c2=B)
     for _ in range(20):
         looks.look(0, {1: LITTLE_BYTES, 2: 100}, b=Reading.LOSSY)
-    looks.look(2 * STRICT_BYTES, {1: LITTLE_BYTES, 2: 100}, b=Reading.LOSSY)
+    looks.look(STRICT_BYTES, {1: LITTLE_BYTES, 2: 100}, b=Reading.LOSSY)
     assert looks.look(LOSSY_END_BYTES, {}, b=Reading.LOSSY) == {1: Window.ENDED}
 
 
