@@ -62,6 +62,7 @@ class Peer:
     def stop(self) -> None:
         self._stop.set()
         self.thread.join(60)
+        assert not self.thread.is_alive(), "the router does not end"  # its sockets are still in use
         for socket in self._sockets:
             socket.close()
         self.context.term()
