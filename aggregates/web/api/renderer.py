@@ -18,9 +18,9 @@ class Negotiation(DefaultContentNegotiation):
     """Choose a renderer by the media types that the client accepts."""
 
     def get_accept_list(self, request: Request) -> list[str]:
-        """Return them without those that have an extended parameter (RFC 8187), as none of ours has.
+        """Return the media types that the client accepts, except those with an extended parameter (RFC 8187).
 
-        Python fails on one that stands there with a number and without: `q*=x; q*0=y`.
+        None of ours has such a parameter, and Python fails on one that comes twice: `q*=x; q*0=y`.
         """
         return [each for each in super().get_accept_list(request) if "*" not in each.partition(";")[2]]
 

@@ -8,7 +8,6 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -35,7 +34,6 @@ from aggregates.web.series.document_reader import (
     read_batches,
 )
 from tests.support.durations import assert_within
-from tests.support.waiting import eventually
 from tests.support.web.health import slowest_probe_s
 from tests.support.web.server import Server
 
@@ -148,27 +146,6 @@ def test_others_are_answered_beside_several_large_answers_which_are_right_and_me
 def worker_bytes(server: Server) -> int:
     (worker,) = psutil.Process(server.processes["web"].pid).children()
     return int(worker.memory_info().rss)
-
-
-def test_streams_of_large_charts_take_bounded_memory_and_leave_room_for_small_ones(server: Server) -> None:
-    """Each keeps 13 MB, of 48 MiB."""
-    kinds = []
-    with ExitStack() as held:
-        for number in range(6):
-            path = f"api/v1/live/many/?limit={10 + number}"
-            kinds.append(held.enter_context(server.stream(path)).next()[0])
-        assert "series" in kinds and kinds[3:] == ["problem"] * 3  # one of another test may still be open
-        assert held.enter_context(server.stream("api/v1/live/wide/?fields=n1")).next()[0] == "series"
-        assert server.request("api/v1/series/many/")[0] == 200
-        assert worker_bytes(server) < MOST_BYTES
-        with server.stream("api/v1/live/many/?limit=10") as stream:  # one that is open already
-            assert stream.next()[0] == "series"
-    eventually(lambda: all(opens(server, f"api/v1/live/many/?limit={number}") for number in (500, 501)), 60)
-
-
-def opens(server: Server, path: str) -> bool:
-    with server.stream(path) as stream:
-        return bool(stream.next()[0] == "series")
 
 
 @pytest.mark.parametrize(

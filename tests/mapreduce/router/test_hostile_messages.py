@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import bson
@@ -16,21 +15,17 @@ from ingest.log_limit import LogLimit
 from mapreduce.codec import encode
 from mapreduce.exceptions import MapReduceError, StoreUnavailableError
 from mapreduce.job.basic_job import CallSpec
-from mapreduce.job.spec import COMPLETE, ERROR, MAP, QUERY
+from mapreduce.job.spec import COMPLETE, ERROR, QUERY
 from mapreduce.router import job_store
 from mapreduce.scheduler.job_limits import JobLimits
 from mapreduce.scheduler.job_state import JobState
-from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions, pack_segments
 from mapreduce.scheduler.order import AssignStep, JobEnded
-from mapreduce.scheduler.reply_check import result_fault
 from mapreduce.scheduler.scheduler import AttemptReply, Scheduler
-from mapreduce.scheduler.step import CALL, MAP_STEP, PROBE, PUBLISH, REDUCE_STEP, SMALL
+from mapreduce.scheduler.step import PROBE
 from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
-from mapreduce.step.reader import KeyRange
 from mapreduce.wire import message
 from tests.support.mapreduce.jobs import SPEC
-from tests.support.mapreduce.nested import nested
 from tests.support.mapreduce.peer import HELLO, Peer
 from tests.support.mapreduce.scheduler_harness import SchedulerHarness
 from tests.support.mongo import make_last
@@ -39,95 +34,6 @@ from tests.support.waiting import eventually
 T = "tests.support.mapreduce.tasks:"
 Data = Database[dict[str, Any]]
 MIB = 2**20
-
-
-@pytest.fixture
-def peer(make_settings: Callable[..., EngineSettings]) -> Iterator[Peer]:
-    found = Peer(make_settings(engine="zmq"))
-    yield found
-    found.stop()
-
-
-DEPTHS = (90, 150, 300, 500, 700, 900, *range(940, 1_010), 5_000, 100_000)
-WORKER_DEPTHS = (150, 900, 980, 1_000, 100_000)  # each costs a worker, of which the router remembers all
-
-
-def test_requests_nested_too_deep_are_refused_without_a_traceback(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
-    call = {"$command": "basic", "func_name": T + "multiply", "args": [1], "kwargs": {}}
-    job = {
-        "$command": "mapreduce", "database": "d", "input_names": ["event.1"], "query": {}, "id_min": 1, "stamp": [1, 2],
-        "output_name": "zagg.x", "map_name": T + "by_type", "reduce_name": T + "add_each", "params": {}, "fields": [],
-    }  # fmt: skip
-    requests: list[dict[str, Any]] = [
-        {"$command": "echo", "value": 1},
-        {"$command": "status", "job_id": "x", "wait_s": 0},
-        {"$command": "jobs", "limit": 1},
-        {"$command": "cancel", "job_id": "x"},
-        {"$command": "submit", "spec": SPEC.to_document()},
-        call,
-        job,
-    ]
-    socket = peer.socket(zmq.REQ, "zmr.req_bind")
-    caplog.clear()
-    for request in requests:
-        for field in request:
-            for depth in DEPTHS:
-                socket.send(nested(depth, at=field, **request))
-                assert socket.poll(60_000), "every request gets a reply"
-                if depth >= 1_000:
-                    answer = bson.decode(socket.recv())
-                    assert answer["error"]["code"] == "bad_request", answer
-                else:
-                    socket.recv()  # the value of an echo can be too deep for us
-    assert not [record for record in caplog.records if record.exc_info]
-
-
-def test_worker_messages_nested_too_deep_cost_their_sender_but_no_traceback(
-    peer: Peer, caplog: pytest.LogCaptureFixture
-) -> None:
-    peer.ask(**{"$command": "basic", "func_name": T + "multiply", "args": [2], "job_id": "j"})
-    base = {"job": "j", "attempt": "b"}
-    headers: list[dict[str, Any]] = [
-        {"t": message.FAILED, **base, "error": {}},
-        {"t": message.FAILED, **base, "error": {"code": "engine", "message": "m", "details": {}}},
-        {"t": message.DONE, **base, "result": {}, "held": None},
-        {"t": message.BEAT, "idle": 0, "spare": 0, "running": []},
-        {"t": message.PROGRESS, **base, "docs": 1, "phase": None},
-        {"t": message.BROKEN, **base, "why": "x"},
-        {"t": message.HELLO, **HELLO, "versions": message.versions()},
-    ]
-    for header in headers:
-        for field in header:
-            for depth in WORKER_DEPTHS:
-                socket = peer.worker()
-                socket.send(nested(depth, at=field, **header))
-                socket.close(1_000)
-    assert peer.ask(**{"$command": "echo", "value": 1}) == {"value": 1}
-    assert not [record for record in caplog.records if record.exc_info]
-
-
-@pytest.mark.parametrize("depth", [150, 500, 900])
-@pytest.mark.parametrize("kind", [message.DONE, message.FAILED])
-def test_a_result_or_error_nested_too_deep_ends_the_attempt(
-    peer: Peer, caplog: pytest.LogCaptureFixture, kind: str, depth: int
-) -> None:
-    socket = peer.worker()
-    peer.hear(socket, message.WELCOME)
-    peer.ask(**{"$command": "basic", "func_name": T + "multiply", "args": [2], "job_id": "j"})
-    probe = peer.hear(socket, message.TASK)
-    ids = {"job": "j", "attempt": probe["attempt"]}
-    socket.send_multipart(message.pack(message.DONE, {**ids, "result": {}, "held": None}))
-    socket.send_multipart(message.pack(message.READY, {}))
-    ids["attempt"] = peer.hear(socket, message.TASK)["attempt"]
-    deep = bson.decode(nested(depth, at="result"))
-    error = {"code": "call_failed", "message": "m", "details": deep}
-    header = {"result": deep, "held": None} if kind == message.DONE else {"error": error}
-    socket.send_multipart(message.pack(kind, {**ids, **header}))
-    job = peer.router.scheduler.jobs["j"]
-    eventually(lambda: job.last_failure is not None, what="the attempt has ended")
-    assert "nested" in str(job.last_failure) or "details" in str(job.last_failure)
-    assert not job.ended
-    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_an_invalid_worker_message_costs_its_sender_but_not_the_router(peer: Peer) -> None:
@@ -371,61 +277,6 @@ def test_a_job_on_which_the_scheduler_fails_ends_in_error_and_others_continue() 
         scheduler.done(AttemptReply("w", "good", give.attempt_id), {"result": 1}, None, 1.0)
         scheduler.step(1.0)
         assert good.state == COMPLETE
-
-
-@pytest.mark.parametrize(
-    "splits", [[{"no": "range"}], "x", None, [5], [{"s": "x", "c": "event.1", "l": 0, "h": 1, "i": True}], {"a": 1}]
-)
-def test_a_malformed_result_ends_the_attempt_and_not_the_job(splits: Any) -> None:
-    harness = SchedulerHarness("w", "v")
-    job = harness.add()
-    (give,) = harness.gives()
-    harness.answer(give, {"splits": splits})
-    assert job not in [order.job for order in harness.step() if isinstance(order, JobEnded)]
-    assert job.state == QUERY
-    assert "its result cannot be used" in job.status(harness.now).progress["last_failure"]
-    harness.now += 60
-    harness.live("w", "v", seconds=0.5)
-    (again,) = harness.gives()
-    harness.answer(again, {"splits": [KeyRange(0, "event.1", 0, 1).to_document()]})
-    assert job.state == MAP
-
-
-@pytest.mark.parametrize(
-    ("kind", "result", "fault"),
-    [
-        (REDUCE_STEP, {"outputs": [["", 1, 1, 0, 0]]}, ""),
-        (REDUCE_STEP, {"outputs": [["", 1, 1, 0]]}, "outputs"),
-        (REDUCE_STEP, {"outputs": [["", -1, 1, 0, 0]]}, "outputs"),
-        (REDUCE_STEP, {}, "outputs"),
-        (SMALL, {"outputs": [], "docs_in": 1, "pairs_out": 1, "skipped_count": 0, "skipped_ids": []}, ""),
-        (SMALL, {"outputs": [], "docs_in": True, "pairs_out": 1, "skipped_count": 0, "skipped_ids": []}, "docs_in"),
-        (SMALL, {"outputs": [], "docs_in": 1, "pairs_out": 1, "skipped_count": 0}, "skipped_ids"),
-        (CALL, {"result": object}, ""),
-        (PUBLISH, {}, ""),
-    ],
-)
-def test_results_of_each_kind_of_step_are_checked(kind: str, result: dict[str, Any], fault: str) -> None:
-    found = result_fault(kind, result, None, 1)
-    assert bool(found) == bool(fault)
-    assert fault in found
-
-
-@pytest.mark.parametrize("segments", [b"", b"x" * 50, encode({"s": 5}), encode({"s": [["", 0, "x", 4, 1]]})])
-def test_map_output_whose_segments_cannot_be_read_is_not_accepted(segments: bytes) -> None:
-    assert result_fault(MAP_STEP, {}, SplitOutput(0, "a", "w", "tcp://w", None, segments, 4), 1)
-
-
-def test_map_output_of_partitions_that_the_job_does_not_have_is_not_accepted() -> None:
-    output = SplitOutput(0, "a", "w", "tcp://w", None, pack_segments([["", 2, 0, 4, 1]]), 4)
-    assert result_fault(MAP_STEP, {}, output, 3) == ""
-    assert "must be of one of 2 partitions" in result_fault(MAP_STEP, {}, output, 2)
-
-
-def test_many_partitions_are_grouped_fast() -> None:
-    began = time.process_time()
-    assert len(group_partitions({("", number): 2**23 for number in range(100_000)}, 1)) == 100_000
-    assert time.process_time() - began < 20
 
 
 def test_nobody_who_connects_can_forge_or_flood_log_lines(

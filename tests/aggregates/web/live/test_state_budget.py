@@ -1,4 +1,4 @@
-"""What all channels of a process keep is bounded in bytes, and large ones leave room for small ones."""
+"""Limit the bytes that all channels of a process keep, and reserve some of them for small charts."""
 
 from __future__ import annotations
 
