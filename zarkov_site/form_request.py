@@ -11,9 +11,8 @@ from django.core.files.uploadhandler import FileUploadHandler
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http.multipartparser import MultiPartParserError
 
+from aggregates.web.body_limit import FORM_TYPES
 from aggregates.web.compute_thread import compute
-
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class FormRequest(WSGIRequest):
@@ -21,7 +20,7 @@ class FormRequest(WSGIRequest):
 
     def _load_post_and_files(self) -> None:
         is_readable = hasattr(self, "_body") or not self._read_started  # type: ignore[attr-defined]
-        if self.method == "POST" and self.content_type in FORMS and is_readable:
+        if self.method == "POST" and self.content_type in FORM_TYPES and is_readable:
             compute(len(self.body), self._parse_form)
         else:
             super()._load_post_and_files()

@@ -19,11 +19,10 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.utils.http import parse_header_parameters
 
 from aggregates.web.body_error import UnservedBodyError
-from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
+from aggregates.web.body_limit import FORM_TYPES, MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from aggregates.web.exceptions import BadRequestError, TooLargeError, WebError
 from aggregates.web.middleware import unknown_host
 from zarkov_site.error_answer import answer_error
-from zarkov_site.form_request import FORMS
 from zarkov_site.promised_input import TOO_SLOW, BodyMeans, PromisedInput, keep
 from zarkov_site.slow_client import SlowClient, close_file
 
@@ -100,7 +99,7 @@ class TextInUtf8:
         charset = parameters.pop("charset", None)
         if charset is None:
             return self._application(environ, start_response)
-        if kind not in FORMS:
+        if kind not in FORM_TYPES:
             return self._application(environ | {"CONTENT_TYPE": kind}, start_response)
         if _is_other_than_utf_8(charset):
             error = BadRequestError(f"charset={charset[:60]} is not read in a form: send UTF-8", parameter="charset")

@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,13 +19,13 @@ from aggregates import services
 from aggregates.admin.delete_view import DeletionAdminMixin
 from aggregates.admin.form_field import ExactFloatField, ExactIntegerField, ExactJSONField
 from aggregates.admin.permission import OperatePermissionMixin
-from aggregates.admin.rows import in_turns
+from aggregates.admin.rows import ShortListMixin, in_turns
 from aggregates.admin.sparkline import sparkline, state_label
 from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.admin.time_field import TimeField
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
-from aggregates.models.aggdef import AggDefQuerySet
+from aggregates.models.aggdef import LONG_FIELDS, AggDefQuerySet
 from aggregates.process_connections import process_connections
 from aggregates.task_code.registry import discover
 from aggregates.task_modules import task_modules
@@ -56,15 +55,6 @@ class AggDefForm(forms.ModelForm):
         }
 
 
-class AggDefList(ChangeList):
-    """The list of definitions, of which each may have a megabyte that is not shown."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        """Read the rows of the page."""
-        self.queryset = self.queryset.without_large_fields()
-        super().get_results(request)
-
-
 class VerificationFilter(admin.BooleanFieldListFilter):
     """Filter by the result of the last verification."""
 
@@ -81,13 +71,14 @@ class RebuildForm(forms.Form):
 
 
 @admin.register(AggDef)
-class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
+class AggDefAdmin(OperatePermissionMixin, ShortListMixin, DeletionAdminMixin):
     """Aggregate definitions, with a list that shows state, lag and last run."""
 
     form = AggDefForm
     list_display = ("name", "status", "lag", "verification_mark", "recent", "last_run_ago", "kept")
     list_filter = ("state", "enabled", "realtime", ("verified_ok", VerificationFilter))
     search_fields = ("name", "description", "task_name", "output")
+    long_fields = LONG_FIELDS
     list_per_page = 50
     show_full_result_count = False
     actions = ("run_now", "run_full", "verify_now", "pause", "resume", "copy")
@@ -110,10 +101,6 @@ class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
     def get_readonly_fields(self, request: HttpRequest, obj: AggDef | None = None) -> Any:
         """Add the name for an existing aggregate: outputs and positions depend on it."""
         return self.readonly_fields if obj is None else ("name", *self.readonly_fields)
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the list that reads only what it shows."""
-        return AggDefList
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list, with the newest event id read once for all rows."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from aggregates.admin.rows import ShortListMixin
 from aggregates.admin.sparkline import state_label
 from aggregates.models import Alert
 from aggregates.models.aggdef import LONG_FIELDS
 
 
 @admin.register(Alert)
-class AlertAdmin(admin.ModelAdmin):
+class AlertAdmin(ShortListMixin):
     """Alerts that were sent, are waiting, or were abandoned after too many attempts."""
 
     list_display = ("created", "aggdef", "kind", "event", "channel", "status", "attempts", "text")
@@ -23,16 +23,13 @@ class AlertAdmin(admin.ModelAdmin):
     list_filter = ("kind", "event", "channel")
     search_fields = ("=aggdef__name",)
     search_help_text = "Name of an aggregate"
+    list_select_related = ("aggdef",)
+    long_fields = tuple(f"aggdef__{name}" for name in LONG_FIELDS)
     list_per_page = 50
     show_full_result_count = False
 
     class Media:
         css = {"all": ("zarkov-admin/admin.css",)}
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
-        """Return all alerts, without the long texts of their aggregates."""
-        rows: QuerySet[Alert] = super().get_queryset(request).select_related("aggdef")
-        return rows.defer(*(f"aggdef__{name}" for name in LONG_FIELDS))
 
     @admin.display(description="state")
     def status(self, alert: Alert) -> SafeString:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.actions import delete_selected as delete_any_number
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -40,6 +41,18 @@ def delete_selected(
 admin.site.add_action(delete_selected)
 
 
-def is_list(request: HttpRequest) -> bool:
-    """Return True for a request for a list of rows, not for the page of one."""
-    return str(getattr(request.resolver_match, "url_name", "")).endswith("_changelist")
+class ShortListMixin(admin.ModelAdmin):
+    """Add a list that does not read the `long_fields` of its rows."""
+
+    long_fields: tuple[str, ...] = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the list."""
+        return _ShortList
+
+
+class _ShortList(ChangeList):
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the rows of the page."""
+        self.queryset = self.queryset.defer(*cast(ShortListMixin, self.model_admin).long_fields)
+        super().get_results(request)

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from aggregates import services
 from aggregates.admin.permission import OperatePermissionMixin
-from aggregates.admin.rows import in_turns
+from aggregates.admin.rows import ShortListMixin, in_turns
 from aggregates.admin.sparkline import state_label
 from aggregates.admin.time_display import exact, length, moment
 from aggregates.exceptions import AggregateError
@@ -33,7 +33,7 @@ BROKER_S = 3.0  # timeout for the broker
 
 
 @admin.register(Run)
-class RunAdmin(OperatePermissionMixin, admin.ModelAdmin):
+class RunAdmin(OperatePermissionMixin, ShortListMixin):
     """Runs: what each one read, wrote and cost, and why it failed."""
 
     list_display = ("requested", "aggregate", "mode", "status", "took", "read", "written", "summary")
@@ -42,6 +42,7 @@ class RunAdmin(OperatePermissionMixin, admin.ModelAdmin):
     search_fields = ("=aggdef__name", "=uid")
     search_help_text = "Name of an aggregate, or uid of a run"
     list_select_related = ("aggdef",)
+    long_fields = LONG_FIELDS
     list_per_page = 50
     show_full_result_count = False
     ordering = ("-pk",)
@@ -107,15 +108,6 @@ class RunAdmin(OperatePermissionMixin, admin.ModelAdmin):
         except Exception as error:  # noqa: BLE001 - each kind of broker raises its own errors
             context["failure"] = f"{type(error).__name__}: {error}"
         return TemplateResponse(request, "admin/aggregates/run/queue.html", context)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        """Return all rows; for the list, without the long texts that it does not show."""
-        rows: QuerySet[Run] = super().get_queryset(request)
-        return (
-            rows.defer(*LONG_FIELDS)
-            if getattr(request.resolver_match, "url_name", "") == "aggregates_run_changelist"
-            else rows
-        )
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)

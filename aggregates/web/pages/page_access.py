@@ -15,6 +15,7 @@ from django.shortcuts import render
 
 from aggregates.web.auth.access import rights_of
 from aggregates.web.body_error import BrokenBodyError, UnservedBodyError
+from aggregates.web.body_limit import FORM_TYPES
 from aggregates.web.exceptions import (
     BadRequestError,
     ForbiddenError,
@@ -28,7 +29,6 @@ from aggregates.web.mongo import translate_errors
 from aggregates.web.response import View, error_response
 
 log = logging.getLogger(__name__)
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def page_view(view: View) -> View:
@@ -63,7 +63,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, WebError):
         error = exception
     elif isinstance(exception, RequestDataTooBig):
-        kind = "form" if request.content_type in _FORMS else "body"
+        kind = "form" if request.content_type in FORM_TYPES else "body"
         error = TooLargeError(f"the {kind} is too large: at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes")
     else:
         told = isinstance(exception, BadRequest | MultiPartParserError)
